@@ -1,0 +1,250 @@
+"""What the API, the SDK and `--json` show, field for field. Services make these, the client reads them back.
+
+Times are RFC 3339 UTC text, durations seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from groundplane.model.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDocument:
+    """An artifact of a task. `lost`: what conversions for the steps that read it could not keep, a sentence each."""
+
+    name: str
+    kind: str
+    size: int
+    sha256: str
+    lost: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InputDocument:
+    """What a task read: `source` is STEP/NAME, a project path or a URL. `lost`: what its conversion could not keep."""
+
+    name: str
+    source: str
+    sha256: str = ""
+    lost: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDocument:
+    """A task of a run; `attempts` counts tries that began."""
+
+    name: str
+    step: str
+    toolchain: str
+    engine: str
+    engine_version: str
+    state: str
+    reason: Reason | None
+    exit_code: int | None
+    reused: bool
+    attempts: int
+    started_at: str | None
+    finished_at: str | None
+    usage: Mapping[str, float] = field(default_factory=dict[str, float])  # wall_seconds cpu_seconds memory_bytes
+    inputs: tuple[InputDocument, ...] = ()
+    outputs: tuple[OutputDocument, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunDocument:
+    """A run with its tasks; in lists `tasks` is empty and `task_count` tells."""
+
+    id: str
+    name: str
+    state: str
+    reason: Reason | None
+    project: str
+    pipeline: str
+    backend: str
+    actor: str
+    parameters: Mapping[str, str]
+    environment: tuple[str, ...]  # names alone
+    submitted_at: str
+    started_at: str | None
+    finished_at: str | None
+    metrics: Mapping[str, float | str | bool | None]
+    rerun_of: str | None
+    task_count: int
+    tasks: tuple[TaskDocument, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Newest first. `next` is the cursor of the following page, or None."""
+
+    runs: tuple[RunDocument, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactDocument:
+    """`name` is TASK/NAME, as `ground artifacts get` takes it."""
+
+    name: str
+    task: str
+    output: str
+    kind: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTask:
+    """A step as it would run. `tasks` is None for a fan-out over files that do not exist yet."""
+
+    step: str
+    toolchain: str
+    engine: str
+    engine_path: str
+    engine_version: str
+    command: tuple[str, ...]
+    backend: str
+    cpus: float | None
+    memory: int | None
+    gpus: int
+    timeout: float | None
+    retries: int
+    needs: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    tasks: int | None
+    reuse: str  # "would be reused", or why it would run: `always`, `changed: script`, `no earlier run`, …
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDocument:
+    """What a run would do; nothing has started."""
+
+    name: str
+    project: str
+    pipeline: str
+    backend: str
+    snapshot: str
+    files: int
+    bytes: int
+    ignored: tuple[str, ...]
+    parameters: Mapping[str, str]
+    steps: tuple[PlannedTask, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusDocument:
+    """A control plane. `url` is None unless it also listens on TCP; `agent_pid` is None when no agent runs."""
+
+    version: str
+    url: str | None
+    pid: int
+    agent_pid: int | None
+    database: str
+    home: str
+    started_at: str
+    open_runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDocument:
+    """An engine of a toolchain: `path` and `version` are None where this machine has none on the caller's PATH."""
+
+    name: str
+    path: str | None
+    version: str | None
+    tested: bool
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolchainDocument:
+    """A toolchain with its engines; `available` when one of them is here."""
+
+    name: str
+    title: str
+    available: bool
+    suffixes: tuple[str, ...]
+    engines: tuple[EngineDocument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendDocument:
+    """A backend and its health. cpus, memory (bytes), gpus: what it has in all."""
+
+    name: str
+    driver: str
+    ok: bool
+    message: str
+    hint: str
+    cpus: float
+    memory: int
+    gpus: int
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `ground doctor` looked at. level: ok, warning or error."""
+
+    name: str
+    level: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of a run's log without its newline; bytes that are no UTF-8 are replaced in `text`."""
+
+    time: str
+    task: str
+    attempt: int
+    stream: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the caller's shell would start things with: current folder and the variables that travel."""
+
+    folder: str
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What `ground run` sends. Exactly one of `script` (path within `folder`, as typed) and `spec` leads.
+
+    target: what the user typed, for messages. folder: absolute path of the project folder. spec: the text of its
+    ground.toml when the target is a pipeline. environment: `-e` values. arguments: what stands after `--`.
+    """
+
+    target: str
+    folder: str
+    context: Context
+    script: str | None = None
+    spec: str | None = None
+    pipeline: str | None = None
+    toolchain: str | None = None
+    arguments: tuple[str, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    backend: str | None = None
+    cpus: float | None = None
+    memory: int | None = None
+    timeout: float | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RerunRequest:
+    """A new run of an old one's exact snapshot and plan. failed: keep what succeeded, run the rest."""
+
+    id: str
+    context: Context
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    failed: bool = False

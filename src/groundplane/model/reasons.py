@@ -1,0 +1,28 @@
+"""Why a run, task or attempt is as it is, in words that a user can act on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    """Whose fault: decides retries and, later, who pays."""
+
+    USER = "user"
+    BACKEND = "backend"
+    PLATFORM = "platform"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A stable `code`, what happened, what to do about it, and whose fault it was.
+
+    Codes in use: error, timeout, out_of_memory, missing_output, missing_engine, missing_input, unreadable_table,
+    conversion_failed, conversion_refused, input_changed, cancelled, upstream_failed, lost, no_space, start_failed.
+    """
+
+    code: str
+    message: str
+    hint: str = ""
+    fault: Fault = Fault.USER

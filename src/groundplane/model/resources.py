@@ -1,0 +1,19 @@
+"""What a task asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Limits of one task. None: not asked for, so not limited.
+
+    cpus: number of CPUs (may be a fraction); counts as 1 for placement when None.
+    memory: bytes. gpus: whole devices. timeout: seconds of wall-clock time of one attempt.
+    """
+
+    cpus: float | None = None
+    memory: int | None = None
+    gpus: int = 0
+    timeout: float | None = None

@@ -1,0 +1,73 @@
+"""A driver: where work runs. One conformance suite (tests/conformance) holds for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from groundplane.spi.launch import Launch, LogChunk, Observation, Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a backend can take work. `facts` are shown as they are (`limits: sampled, not enforced`)."""
+
+    ok: bool
+    message: str
+    hint: str = ""
+    cpus: float = 0.0
+    memory: int = 0
+    gpus: int = 0
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has happened since a cursor. `logs` names the runs whose log segments have grown."""
+
+    cursor: str
+    observations: tuple[Observation, ...] = ()
+    logs: tuple[str, ...] = ()
+
+
+class Driver(Protocol):
+    """`submit`, `stop` and `cleanup` are idempotent. All calls block and may be made from any thread.
+
+    Every method raises Unavailable when the backend cannot be reached.
+    """
+
+    @property
+    def site(self) -> str:
+        """Where its work lives: control planes of another site leave it alone. "" when any may follow it."""
+        ...
+
+    def check(self) -> Health: ...
+
+    def support(self, attempt: str) -> str:
+        """Absolute path, as the work sees it, of the attempt's support folder."""
+        ...
+
+    def submit(self, launches: Sequence[Launch]) -> list[Submission]: ...
+
+    def changes(self, cursor: str, timeout: float) -> Changes:
+        """Blocks until something has changed or `timeout` seconds have passed. "" is the cursor from the start."""
+        ...
+
+    def observe(self, attempts: Sequence[str]) -> list[Observation]:
+        """One observation per attempt asked for, in that order; after a restart, and as the net."""
+        ...
+
+    def logs(self, attempt: str, cursor: str) -> tuple[str, list[LogChunk]]:
+        """Log since `cursor`. A driver whose agent writes the segments itself returns none."""
+        ...
+
+    def stop(self, attempt: str, grace: float) -> None: ...
+
+    def cleanup(self, attempts: Sequence[str]) -> None:
+        """Forgets ended attempts; their outputs are in the blob store by then."""
+        ...
+
+    def close(self) -> None:
+        """Ends this driver's threads and connections, not the work."""
+        ...

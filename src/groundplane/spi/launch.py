@@ -1,0 +1,122 @@
+"""What the control plane hands to a driver for one attempt, and what it hears back.
+
+These are the messages between control plane and agent too: `to_json`/`from_json` in spi/wire.py. Fields are only
+ever added, with defaults, so that an older agent and a newer control plane understand each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from groundplane.model.artifacts import Output
+from groundplane.model.reasons import Reason
+from groundplane.model.resources import Resources
+from groundplane.spi.toolchain import Command
+
+
+@dataclass(frozen=True, slots=True)
+class StageIn:
+    """One file put into the working copy before the start, as an own, writable copy.
+
+    path: where, relative to the working copy. source: absolute path of the content (a blob), or "" with `text`.
+    source_name: the source's name when it has to be converted by the two endings, else "".
+    """
+
+    path: str
+    source: str = ""
+    text: str | None = None
+    source_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One attempt, ready to start.
+
+    attempt: its id. epoch: the lease's; an agent refuses a lower one than it has seen for the attempt.
+    deadline: seconds from receipt within which the start may happen; past it the launch is refused (`stale`).
+    run, task: names for the log segment's records. snapshot: digest of the manifest (blobs/snapshots) to stand on.
+    outputs: names and globs; None: every file created or changed, hidden ones and caches left out.
+    redact: values that must never reach the log. grace: seconds between SIGTERM and SIGKILL.
+    env: the whole environment of the process but for GROUND_ATTEMPT and TMPDIR, which the agent adds.
+    """
+
+    attempt: str
+    epoch: int
+    run: str
+    task: str
+    snapshot: str
+    command: Command
+    env: Mapping[str, str]
+    deadline: float = 60.0
+    inputs: tuple[StageIn, ...] = ()
+    outputs: tuple[str, ...] | None = ()
+    resources: Resources = Resources()
+    redact: tuple[str, ...] = ()
+    grace: float = 5.0
+
+
+class Phase(StrEnum):
+    """What an attempt is doing, as its driver sees it."""
+
+    UNKNOWN = "unknown"  # never heard of: safe to submit again
+    ACCEPTED = "accepted"  # will start
+    RUNNING = "running"
+    ENDED = "ended"
+    LOST = "lost"  # it may have begun, and what became of it will never be known
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an attempt used: seconds of wall clock (monotonic) and CPU, bytes of memory at the peak."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+    memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One attempt as its driver sees it. `reason` is set when platform or limits ended it, not the script.
+
+    at: wall clock in µs UTC when it came to be so. The streams' tails are as in `Ending`.
+    changed: paths of in-place files whose stat differed at the end. lost: input name -> what its conversion lost.
+    """
+
+    attempt: str
+    phase: Phase
+    at: int = 0
+    epoch: int = 0
+    started_at: int = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    sentinel: bool = False
+    stdout: str = ""
+    stderr: str = ""
+    report: str = ""
+    outputs: tuple[Output, ...] = ()
+    missing: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    lost: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    usage: Usage = Usage()
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A launch's answer: accepted, or refused with a reason."""
+
+    attempt: str
+    refused: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Whole lines of one stream of one attempt (or an unfinished one) with the time they were read, µs UTC."""
+
+    attempt: str
+    stream: str
+    at: int
+    data: bytes
+    unfinished: bool = False

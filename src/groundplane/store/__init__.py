@@ -1,0 +1,1 @@
+"""The database: tables, migrations, queries. One noun a file; nothing here decides anything."""

@@ -1,0 +1,150 @@
+"""One database: SQLite (exactly one control plane) or PostgreSQL (several). Transactions, time, creation."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from groundplane.model.errors import GroundError, Invalid, Unavailable
+from groundplane.store import tables
+
+
+class Database:
+    """Opens, and creates or migrates if need be. `read` and `write` give a connection in a transaction.
+
+    `write` excludes other writers from the start (a lock and BEGIN IMMEDIATE on SQLite), so that what is read in it
+    still holds when it commits; on PostgreSQL the queries that need it lock their rows.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.sqlite = url.startswith("sqlite")
+        self._engine = _sqlite_engine(url) if self.sqlite else _postgres_engine(url)
+        self._writers: Any = threading.RLock() if self.sqlite else nullcontext()
+        try:
+            self._prepare()
+        except DBAPIError as error:
+            raise Unavailable(f"the database does not answer: {error.orig}", hint=f"check {self.shown_url}") from error
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password."""
+        return self._engine.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def read(self) -> Generator[Connection]:
+        """A consistent look; nothing is written."""
+        with self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Generator[Connection]:
+        """All or nothing. Raises Unavailable `no_space` when the disk is full."""
+        try:
+            with self._writers, self._engine.execution_options(ground_write=True).begin() as connection:
+                yield connection
+        except OperationalError as error:
+            if is_full(error):
+                raise Unavailable(
+                    "the disk that holds the database is full", hint="make space there", code="no_space"
+                ) from error
+            raise
+
+    def now(self, connection: Connection) -> int:
+        """µs UTC by the clock that all control planes share: the database's, or this host's for SQLite."""
+        if self.sqlite:
+            return time.time_ns() // 1000
+        return connection.execute(text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")).scalar_one()
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._engine.dispose()
+
+    def listen(self, channel: str) -> Any:
+        """PostgreSQL: a psycopg connection that listens on the channel, outside the pool. Not for SQLite."""
+        import psycopg
+
+        url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        connection = psycopg.connect(url, autocommit=True)
+        connection.execute(f"LISTEN {channel}".encode())
+        return connection
+
+    def _prepare(self) -> None:
+        with self._writers, self._engine.execution_options(ground_write=True).begin() as connection:
+            if not self.sqlite:  # two control planes that start on an empty database: one creates it
+                connection.execute(text("SELECT pg_advisory_xact_lock(7261746)"))
+            found = _revision(connection)
+            if found is None:
+                tables.metadata.create_all(connection)
+                connection.execute(tables.revision.insert().values(version_num=tables.REVISION))
+                return
+        if found != tables.REVISION:
+            from groundplane.store.migrate import migrate
+
+            migrate(self._engine, found)
+
+
+def is_full(error: DBAPIError) -> bool:
+    """Whether the statement failed for want of disk space."""
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        return cause.sqlite_errorcode == sqlite3.SQLITE_FULL
+    return getattr(cause, "sqlstate", None) == "53100"
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file."""
+    return f"sqlite:///{path}"
+
+
+def _revision(connection: Connection) -> str | None:
+    if not connection.dialect.has_table(connection, tables.revision.name):
+        return None
+    return connection.execute(select(tables.revision.c.version_num)).scalar_one_or_none()
+
+
+def _sqlite_engine(url: str) -> Engine:
+    engine = create_engine(url, pool_size=8, max_overflow=32, connect_args={"timeout": 30, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:  # pyright: ignore[reportUnusedFunction]
+        connection.isolation_level = None  # the `begin` event below says how each transaction begins
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA busy_timeout = 30000")
+        connection.execute("PRAGMA cache_size = -16000")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]
+        write = connection.get_execution_options().get("ground_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _postgres_engine(url: str) -> Engine:
+    if url.startswith(("postgresql://", "postgres://")):
+        url = "postgresql+psycopg://" + url.partition("://")[2]
+    try:
+        return create_engine(url, pool_size=8, max_overflow=32, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise Invalid(
+            f"the database needs the Python package {error.name}", hint="pip install 'groundplane[postgres]'"
+        ) from error
+    except GroundError:
+        raise
+    except Exception as error:
+        raise Invalid(
+            f"--database {url.partition('@')[2] or url!r} is not understood: {error}",
+            hint="write postgresql://USER@HOST/NAME or sqlite:///PATH",
+        ) from error

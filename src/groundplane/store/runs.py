@@ -1,0 +1,164 @@
+"""Runs and their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from groundplane.model.states import FINAL, OPEN
+from groundplane.store.tables import runs, steps, transitions
+
+_OPEN = sorted(OPEN)
+_FINAL = sorted(FINAL)
+
+
+def add(connection: Connection, values: Mapping[str, Any], step_rows: Sequence[Mapping[str, Any]]) -> int:
+    """A new run with its steps; its key."""
+    run_id: int = connection.execute(insert(runs).values(**values).returning(runs.c.id)).scalar_one()
+    if step_rows:
+        connection.execute(insert(steps), [{"run_id": run_id, **row} for row in step_rows])
+    return run_id
+
+
+def by_uid(connection: Connection, uid: str) -> Any | None:
+    """The run of that id."""
+    return connection.execute(select(runs).where(runs.c.uid == uid)).first()
+
+
+def by_key(connection: Connection, run_id: int, *, lock: bool = False) -> Any:
+    """The run of that key; `lock` keeps other control planes from changing it in this transaction."""
+    query = select(runs).where(runs.c.id == run_id)
+    return connection.execute(query.with_for_update() if lock else query).one()
+
+
+def by_prefix(connection: Connection, prefix: str) -> list[str]:
+    """The ids that begin so, at most three."""
+    upper = prefix + "\uffff"
+    query = select(runs.c.uid).where(runs.c.uid >= prefix, runs.c.uid < upper).limit(3)
+    return list(connection.execute(query).scalars())
+
+
+def latest(connection: Connection) -> str | None:
+    """The newest run's id, by the server's sequence."""
+    return connection.execute(select(runs.c.uid).order_by(runs.c.id.desc()).limit(1)).scalar_one_or_none()
+
+
+def page(connection: Connection, state: str | None, below: int | None, limit: int) -> Sequence[Any]:
+    """Newest first, those below the key `below`, by keyset."""
+    query = select(runs).order_by(runs.c.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(runs.c.state == state)
+    if below is not None:
+        query = query.where(runs.c.id < below)
+    return connection.execute(query).all()
+
+
+def count_open(connection: Connection) -> int:
+    """How many runs are not final."""
+    return len(connection.execute(select(runs.c.id).where(runs.c.state.in_(_OPEN))).all())
+
+
+def open_runs(connection: Connection) -> Sequence[Any]:
+    """The runs that are not final."""
+    return connection.execute(select(runs).where(runs.c.state.in_(_OPEN)).order_by(runs.c.id)).all()
+
+
+def begin(connection: Connection, run_ids: Iterable[int], at: int) -> list[int]:
+    """queued -> running for those that are queued; these."""
+    begun: list[int] = []
+    for run_id in run_ids:
+        changed = connection.execute(
+            update(runs).where(runs.c.id == run_id, runs.c.state == "queued").values(state="running", started_at=at)
+        )
+        if changed.rowcount:
+            begun.append(run_id)
+            connection.execute(insert(transitions).values(run_id=run_id, state="running", at=at))
+    return begun
+
+
+def change_open(connection: Connection, run_id: int, by: int, tasks_by: int = 0) -> int:
+    """Adds to open_tasks and task_count; what is open then. Locks the row until the commit."""
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id)
+        .values(open_tasks=runs.c.open_tasks + by, task_count=runs.c.task_count + tasks_by)
+    )
+    return connection.execute(select(runs.c.open_tasks).where(runs.c.id == run_id)).scalar_one()
+
+
+def finish(connection: Connection, run_id: int, state: str, reason: str | None, at: int) -> bool:
+    """To a final state, once."""
+    changed = connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id, runs.c.state.not_in(_FINAL))
+        .values(state=state, reason=reason, finished_at=at)
+    )
+    if changed.rowcount:
+        connection.execute(insert(transitions).values(run_id=run_id, state=state, at=at))
+    return bool(changed.rowcount)
+
+
+def ask_cancel(connection: Connection, run_id: int, at: int) -> bool:
+    """Marks an open run as cancelled by somebody; whether it was open and not yet so marked."""
+    changed = connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id, runs.c.state.not_in([*_FINAL, "stopping"]))
+        .values(cancelled=True, state="stopping")
+    )
+    if changed.rowcount:
+        connection.execute(insert(transitions).values(run_id=run_id, state="stopping", at=at))
+    return bool(changed.rowcount)
+
+
+def set_metrics(connection: Connection, run_id: int, metrics: str) -> None:
+    """The run's metrics as JSON text."""
+    connection.execute(update(runs).where(runs.c.id == run_id).values(metrics=metrics))
+
+
+def waiting_less(connection: Connection, run_id: int, positions: Sequence[int]) -> list[int]:
+    """Each of these steps waits for one step less; those that wait for none now."""
+    if not positions:
+        return []
+    mine = steps.c.run_id == run_id
+    connection.execute(update(steps).where(mine, steps.c.position.in_(positions)).values(waiting=steps.c.waiting - 1))
+    query = select(steps.c.position).where(mine, steps.c.position.in_(positions), steps.c.waiting == 0)
+    return list(connection.execute(query.order_by(steps.c.position)).scalars())
+
+
+def remaining_less(connection: Connection, run_id: int, position: int, by: int) -> int:
+    """The step has so many tasks less to succeed; what remains. Locks the row until the commit."""
+    mine = (steps.c.run_id == run_id) & (steps.c.position == position)
+    connection.execute(update(steps).where(mine).values(remaining=steps.c.remaining - by))
+    return connection.execute(select(steps.c.remaining).where(mine)).scalar_one()
+
+
+def expand(connection: Connection, run_id: int, position: int, count: int) -> bool:
+    """The fan-out has so many tasks; False when it was expanded before."""
+    changed = connection.execute(
+        update(steps)
+        .where(steps.c.run_id == run_id, steps.c.position == position, steps.c.remaining.is_(None))
+        .values(remaining=count)
+    )
+    return bool(changed.rowcount)
+
+
+def steps_of(connection: Connection, run_id: int) -> Sequence[Any]:
+    """The run's steps in order."""
+    return connection.execute(select(steps).where(steps.c.run_id == run_id).order_by(steps.c.position)).all()
+
+
+_add_transitions = insert(transitions).values(
+    run_id=bindparam("run_id"),
+    task_id=bindparam("task_id"),
+    attempt=bindparam("attempt"),
+    state=bindparam("state"),
+    at=bindparam("at"),
+)
+
+
+def add_transitions(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """What tasks and attempts went through: run_id task_id attempt (its number or None) state at."""
+    if rows:
+        connection.execute(_add_transitions, rows)

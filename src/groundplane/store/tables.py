@@ -1,0 +1,235 @@
+"""All tables. Keys inside are bigint, ids outside are text, times are µs UTC, durations µs.
+
+What a run is (its pipeline, engines, arguments) is one document, stored once by content; `tasks` and `attempts`
+stay narrow, with partial indexes on what is not final.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+REVISION = "0001"
+"""The revision of this module; store/migrations leads to it from every earlier one."""
+
+metadata = MetaData()
+
+_Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only an INTEGER PRIMARY KEY
+_OPEN = "state IN ('queued', 'starting', 'running', 'stopping')"
+
+revision = Table("alembic_version", metadata, Column("version_num", Text, primary_key=True))
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("pipeline", Text, nullable=False),
+    Column("backend", Text, nullable=False),
+    Column("site", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("plan", Text, ForeignKey("documents.digest"), nullable=False),
+    Column("snapshot", Text, nullable=False),
+    Column("rerun_of", Text),
+    Column("submitted_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    # Tasks that are not final, and one for each fan-out that is not expanded yet: the run ends at 0.
+    Column("open_tasks", Integer, nullable=False),
+    Column("task_count", Integer, nullable=False),
+    Column("cancelled", Boolean, nullable=False, server_default=text("false")),
+    Column("metrics", Text),
+    Index("runs_by_project", "project", "id"),
+    Index("runs_by_state", "state", "id"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    # Steps that it waits for; at 0 its tasks are ready.
+    Column("waiting", Integer, nullable=False),
+    # Its tasks that have not succeeded; None while it is not expanded. At 0 the steps behind it wait for one less.
+    Column("remaining", Integer),
+    Column("max_parallel", Integer),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("item", Text),
+    Column("backend", Text, nullable=False),
+    Column("site", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("ready", Integer, nullable=False),  # 0 waits for steps, 1 may be claimed, 2 its URLs are being fetched
+    Column("attempts", Integer, nullable=False),  # that began
+    Column("losses", Integer, nullable=False),  # of these, not counted as tries
+    Column("exit_code", Integer),
+    Column("reason", Text),
+    Column("reused", Boolean, nullable=False),
+    Column("reuse_key", Text),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("wall", BigInteger),
+    Column("cpu", BigInteger),
+    Column("memory", BigInteger),
+    Column("inputs", Text),
+    Index("tasks_by_run", "run_id", "position", "number"),
+    Index(
+        "tasks_ready",
+        "backend",
+        "id",
+        sqlite_where=text("state = 'queued' AND ready = 1"),
+        postgresql_where=text("state = 'queued' AND ready = 1"),
+    ),
+    Index(
+        "tasks_by_reuse_key",
+        "reuse_key",
+        sqlite_where=text("state = 'succeeded' AND reuse_key IS NOT NULL"),
+        postgresql_where=text("state = 'succeeded' AND reuse_key IS NOT NULL"),
+    ),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("task_id", _Key, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("backend", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    # The lease: who follows it, under which epoch; it ends with the holder's row in control_planes.
+    Column("holder", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("claimed_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("exit_code", Integer),
+    Column("reason", Text),
+    Column("cleaned", Boolean, nullable=False, server_default=text("false")),
+    Index("attempts_by_task", "task_id", "number"),
+    Index("attempts_open", "holder", sqlite_where=text(_OPEN), postgresql_where=text(_OPEN)),
+)
+
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("task_id", _Key),
+    Column("attempt", Integer),
+    Column("state", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("transitions_by_run", "run_id", "id"),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("task_id", _Key, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("lost", Text),
+    Index("artifacts_by_run", "run_id", "task_id", "name"),
+    Index("artifacts_by_task", "task_id", "name"),
+    Index("artifacts_by_content", "sha256"),
+)
+
+variables = Table(
+    "variables",
+    metadata,
+    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+fetches = Table(
+    "fetches",
+    metadata,
+    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("url", Text, primary_key=True),
+    Column("sha256", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+control_planes = Table(
+    "control_planes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("site", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+probes = Table(
+    "probes",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("libraries", Text, nullable=False),
+)
+
+stats = Table(
+    "stats",
+    metadata,
+    Column("path", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("ctime_ns", BigInteger, nullable=False),
+    Column("inode", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("written_ns", BigInteger, nullable=False),
+)
+
+pins = Table(
+    "pins",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+)

@@ -1,0 +1,300 @@
+"""Tasks: one a step, or one an item of a fan-out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Text, bindparam, func, insert, or_, select, update
+
+from groundplane.store.tables import artifacts, runs, steps, tasks
+
+_ACTIVE = ("starting", "running", "stopping")
+_insert = insert(tasks)
+
+
+def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """New tasks; every row has all the columns that have no default."""
+    if rows:
+        connection.execute(_insert, rows)
+
+
+def new_row(run_id: int, position: int, number: int, name: str, backend: str, site: str) -> dict[str, Any]:
+    """A queued task that is not ready."""
+    return {
+        "run_id": run_id,
+        "position": position,
+        "number": number,
+        "name": name,
+        "item": None,
+        "backend": backend,
+        "site": site,
+        "state": "queued",
+        "ready": 0,
+        "attempts": 0,
+        "losses": 0,
+        "exit_code": None,
+        "reason": None,
+        "reused": False,
+        "reuse_key": None,
+        "started_at": None,
+        "finished_at": None,
+        "wall": None,
+        "cpu": None,
+        "memory": None,
+        "inputs": None,
+    }
+
+
+def of_run(connection: Connection, run_id: int) -> Sequence[Any]:
+    """The run's tasks in order."""
+    query = select(tasks).where(tasks.c.run_id == run_id).order_by(tasks.c.position, tasks.c.number)
+    return connection.execute(query).all()
+
+
+def of_step(connection: Connection, run_id: int, position: int) -> Sequence[Any]:
+    """One step's tasks in order."""
+    query = select(tasks).where(tasks.c.run_id == run_id, tasks.c.position == position).order_by(tasks.c.number)
+    return connection.execute(query).all()
+
+
+def counts(connection: Connection, run_id: int) -> dict[str, int]:
+    """How many of the run's tasks are in which state."""
+    query = select(tasks.c.state, func.count()).where(tasks.c.run_id == run_id).group_by(tasks.c.state)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def make_ready(connection: Connection, run_id: int, positions: Sequence[int]) -> None:
+    """These steps' tasks may be claimed."""
+    connection.execute(
+        update(tasks)
+        .where(tasks.c.run_id == run_id, tasks.c.position.in_(positions), tasks.c.state == "queued")
+        .values(ready=1)
+    )
+
+
+def set_ready(connection: Connection, task_ids: Sequence[int], ready: int) -> None:
+    """See the column."""
+    connection.execute(update(tasks).where(tasks.c.id.in_(task_ids), tasks.c.state == "queued").values(ready=ready))
+
+
+def with_ready(connection: Connection, ready: int) -> Sequence[Any]:
+    """Queued tasks with that mark, with their runs' plan; for the fetcher after a restart."""
+    query = (
+        select(tasks.c.id, tasks.c.run_id, tasks.c.position, tasks.c.item, tasks.c.site, runs.c.plan)
+        .join(runs, runs.c.id == tasks.c.run_id)
+        .where(tasks.c.state == "queued", tasks.c.ready == ready)
+    )
+    return connection.execute(query).all()
+
+
+def claimable(connection: Connection, backend: str, site: str, limit: int) -> Sequence[Any]:
+    """Ready tasks of a backend in order, locked, each with what a launch needs of its run.
+
+    A step with max_parallel gives no more than it has left; the caller counts within one answer.
+    """
+    other = tasks.alias("other")
+    busy = (
+        select(func.count())
+        .where(other.c.run_id == tasks.c.run_id, other.c.position == tasks.c.position, other.c.state.in_(_ACTIVE))
+        .scalar_subquery()
+    )
+    query = (
+        select(
+            tasks.c.id,
+            tasks.c.run_id,
+            tasks.c.position,
+            tasks.c.number,
+            tasks.c.name,
+            tasks.c.item,
+            tasks.c.attempts,
+            tasks.c.losses,
+            runs.c.uid.label("run_uid"),
+            runs.c.plan,
+            runs.c.snapshot,
+            runs.c.state.label("run_state"),
+            steps.c.max_parallel,
+            steps.c.remaining,
+        )
+        .join(runs, runs.c.id == tasks.c.run_id)
+        .join(steps, (steps.c.run_id == tasks.c.run_id) & (steps.c.position == tasks.c.position))
+        .where(
+            tasks.c.backend == backend,
+            tasks.c.site.in_(["", site]),
+            tasks.c.state == "queued",
+            tasks.c.ready == 1,
+            or_(steps.c.max_parallel.is_(None), busy < steps.c.max_parallel),
+        )
+        .order_by(tasks.c.id)
+        .limit(limit)
+        .with_for_update(of=tasks, skip_locked=True)
+    )
+    return connection.execute(query).all()
+
+
+def active_in_step(connection: Connection, run_id: int, position: int) -> int:
+    """How many of a step's tasks are between queued and final."""
+    query = select(func.count()).where(
+        tasks.c.run_id == run_id, tasks.c.position == position, tasks.c.state.in_(_ACTIVE)
+    )
+    return connection.execute(query).scalar_one()
+
+
+_claim = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("key"))
+    .values(
+        state="starting",
+        attempts=bindparam("number"),
+        reuse_key=bindparam("key_of_reuse"),
+        inputs=bindparam("read"),
+        reason=None,
+    )
+)
+
+
+def claim(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """queued -> starting: key, number (of the new attempt), key_of_reuse, read (inputs as JSON)."""
+    if rows:
+        connection.execute(_claim, rows)
+
+
+_set_state = update(tasks).where(tasks.c.id == bindparam("key")).values(state=bindparam("to"))
+_set_running = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("key"))
+    .values(state="running", started_at=func.coalesce(tasks.c.started_at, bindparam("at")))
+)
+
+
+def set_running(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """starting -> running: key, at. A retried task keeps its first start."""
+    if rows:
+        connection.execute(_set_running, rows)
+
+
+def set_state(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """key, to."""
+    if rows:
+        connection.execute(_set_state, rows)
+
+
+_finish = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("key"))
+    .values(
+        state=bindparam("to"),
+        exit_code=bindparam("code"),
+        reason=bindparam("why"),
+        reused=bindparam("again"),
+        started_at=func.coalesce(tasks.c.started_at, bindparam("begun")),
+        finished_at=bindparam("at"),
+        wall=bindparam("wall_us"),
+        cpu=bindparam("cpu_us"),
+        memory=bindparam("peak"),
+        inputs=func.coalesce(bindparam("read", type_=Text), tasks.c.inputs),
+    )
+)
+
+
+def finish(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """To a final state: key to code why again begun at wall_us cpu_us peak read."""
+    if rows:
+        connection.execute(_finish, rows)
+
+
+_requeue = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("key"))
+    .values(state="queued", ready=1, losses=bindparam("lost"), reason=bindparam("why"), exit_code=bindparam("code"))
+)
+
+
+def requeue(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """To be tried again: key lost why code."""
+    if rows:
+        connection.execute(_requeue, rows)
+
+
+def end_queued(
+    connection: Connection, run_id: int, positions: Sequence[int] | None, state: str, reason: str | None, at: int
+) -> list[int]:
+    """Every queued task of these steps (None: of the run) to a final state without a start; their keys."""
+    mine = (tasks.c.run_id == run_id) & (tasks.c.state == "queued")
+    if positions is not None:
+        mine &= tasks.c.position.in_(positions)
+    keys = list(connection.execute(select(tasks.c.id).where(mine).with_for_update()).scalars())
+    if keys:
+        connection.execute(update(tasks).where(mine).values(state=state, reason=reason, finished_at=at))
+    return keys
+
+
+def first_failure(connection: Connection, run_id: int) -> Any | None:
+    """The task that failed or was lost first."""
+    query = (
+        select(tasks)
+        .where(tasks.c.run_id == run_id, tasks.c.state.in_(["failed", "lost"]))
+        .order_by(tasks.c.finished_at, tasks.c.id)
+        .limit(1)
+    )
+    return connection.execute(query).first()
+
+
+def reusable(connection: Connection, key: str) -> Any | None:
+    """The newest succeeded task with that reuse key."""
+    query = (
+        select(tasks).where(tasks.c.reuse_key == key, tasks.c.state == "succeeded").order_by(tasks.c.id.desc()).limit(1)
+    )
+    return connection.execute(query).first()
+
+
+def last_success(connection: Connection, project: str, pipeline: str, name: str) -> Any | None:
+    """The newest succeeded task of that name in that project's pipeline, with its reuse key."""
+    query = (
+        select(tasks)
+        .join(runs, runs.c.id == tasks.c.run_id)
+        .where(
+            runs.c.project == project,
+            runs.c.pipeline == pipeline,
+            tasks.c.name == name,
+            tasks.c.state == "succeeded",
+            tasks.c.reuse_key.is_not(None),
+        )
+        .order_by(runs.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(query).first()
+
+
+def add_artifacts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """run_id task_id name kind size sha256 lost."""
+    if rows:
+        connection.execute(insert(artifacts), rows)
+
+
+def artifacts_of_task(connection: Connection, task_id: int) -> Sequence[Any]:
+    """A task's artifacts by name."""
+    query = select(artifacts).where(artifacts.c.task_id == task_id).order_by(artifacts.c.name)
+    return connection.execute(query).all()
+
+
+def artifacts_of_run(connection: Connection, run_id: int) -> Sequence[Any]:
+    """A run's artifacts in the order of its tasks, then by name."""
+    query = select(artifacts).where(artifacts.c.run_id == run_id).order_by(artifacts.c.task_id, artifacts.c.name)
+    return connection.execute(query).all()
+
+
+def artifacts_of_step(connection: Connection, run_id: int, position: int) -> Sequence[Any]:
+    """The artifacts of a step's succeeded tasks, with the task's number and item, by number and name."""
+    query = (
+        select(artifacts, tasks.c.number, tasks.c.item, tasks.c.name.label("task_name"))
+        .join(tasks, tasks.c.id == artifacts.c.task_id)
+        .where(tasks.c.run_id == run_id, tasks.c.position == position, tasks.c.state == "succeeded")
+        .order_by(tasks.c.number, artifacts.c.name)
+    )
+    return connection.execute(query).all()
+
+
+def set_lost(connection: Connection, artifact_id: int, lost: str) -> None:
+    """What conversions of the artifact lost, as JSON."""
+    connection.execute(update(artifacts).where(artifacts.c.id == artifact_id).values(lost=lost))

@@ -1,0 +1,39 @@
+"""The real parts that a test needs: a part that the machine lacks is a skip with its reason, or, when
+GROUND_TEST_REQUIRE names it (comma-separated; CI does), a failure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+_PROGRAMS = {
+    "r": ("Rscript",),
+    "matlab": ("octave-cli",),
+    "spss": ("pspp",),
+    "docker": ("docker",),
+    "chromium": ("chromium",),
+    "saslite": (),
+}
+POSTGRES_BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+
+
+def available(part: str) -> bool:
+    """Whether this machine has the part."""
+    if part == "postgres":
+        return POSTGRES_BIN is not None or shutil.which("initdb") is not None
+    if part == "root":
+        return os.geteuid() == 0
+    return all(shutil.which(program) for program in _PROGRAMS[part])
+
+
+def require(part: str) -> None:
+    """Call first in a test or fixture that needs the part."""
+    if available(part):
+        return
+    message = f"this machine has no {part}"
+    if part in os.environ.get("GROUND_TEST_REQUIRE", "").split(","):
+        pytest.fail(message + ", and GROUND_TEST_REQUIRE names it")
+    pytest.skip(message)
