@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from groundplane.model.reasons import Reason
+from groundplane.model.requests import Context as Context
+from groundplane.model.requests import RerunRequest as RerunRequest
+from groundplane.model.requests import RunRequest as RunRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class TaskDocument:
 
 @dataclass(frozen=True, slots=True)
 class RunDocument:
-    """A run with its tasks; in lists `tasks` is empty and `task_count` tells."""
+    """A run with its tasks; in lists `tasks` is empty and `task_count` tells. `pipeline` is "" for a lone script."""
 
     id: str
     name: str
@@ -74,6 +77,16 @@ class RunDocument:
     rerun_of: str | None
     task_count: int
     tasks: tuple[TaskDocument, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressDocument:
+    """How far a followed run is. counts: state -> number of tasks. changed: tasks whose state is a new one,
+    without their inputs; outputs only when they have ended."""
+
+    state: str
+    counts: Mapping[str, int]
+    changed: tuple[TaskDocument, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +134,7 @@ class PlannedTask:
 
 @dataclass(frozen=True, slots=True)
 class PlanDocument:
-    """What a run would do; nothing has started."""
+    """What a run would do; nothing has started. `pipeline` is "" for a lone script."""
 
     name: str
     project: str
@@ -205,46 +218,3 @@ class LogLine:
     attempt: int
     stream: str
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What the caller's shell would start things with: current folder and the variables that travel."""
-
-    folder: str
-    variables: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What `ground run` sends. Exactly one of `script` (path within `folder`, as typed) and `spec` leads.
-
-    target: what the user typed, for messages. folder: absolute path of the project folder. spec: the text of its
-    ground.toml when the target is a pipeline. environment: `-e` values. arguments: what stands after `--`.
-    """
-
-    target: str
-    folder: str
-    context: Context
-    script: str | None = None
-    spec: str | None = None
-    pipeline: str | None = None
-    toolchain: str | None = None
-    arguments: tuple[str, ...] = ()
-    parameters: Mapping[str, str] = field(default_factory=dict[str, str])
-    environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    backend: str | None = None
-    cpus: float | None = None
-    memory: int | None = None
-    timeout: float | None = None
-    fresh: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RerunRequest:
-    """A new run of an old one's exact snapshot and plan. failed: keep what succeeded, run the rest."""
-
-    id: str
-    context: Context
-    environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    failed: bool = False

@@ -1,5 +1,5 @@
 """Globs over names with `/`, one meaning everywhere: `*` stays within a folder, `**` spans folders, and neither
-matches a name that begins with a dot."""
+matches a name that begins with a dot. `[!a]` and `[^a]` are any character but those."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import lru_cache
 
 _SPECIAL = re.compile(r"[*?\[]")
 _ANY = r"(?!\.)"
+_NOTHING = r"(?!)"
 
 
 def is_glob(name: str) -> bool:
@@ -24,6 +25,20 @@ def fixed_folder(pattern: str) -> str:
 def matches(pattern: str, name: str) -> bool:
     """Whether the pattern names `name`; a name is always matched by itself, whatever characters it holds."""
     return pattern == name or (is_glob(pattern) and _compiled(pattern).fullmatch(name) is not None)
+
+
+def impossible_range(pattern: str) -> str:
+    """The first range that holds no character, such as `z-a` of `[z-a].csv`; "" when there is none."""
+    for part in pattern.split("/"):
+        index = 0
+        while index < len(part):
+            if part[index] == "[" and (end := _end_of_class(part, index)):
+                _, found = _members(part, index, end)
+                if empty := next((f"{low}-{high}" for low, high in found if low > high), ""):
+                    return empty
+                index = end
+            index += 1
+    return ""
 
 
 @lru_cache(maxsize=512)
@@ -46,20 +61,41 @@ def _segment(part: str) -> str:
     index = 0
     while index < len(part):
         letter = part[index]
-        index += 1
         if letter == "*":
             found.append("[^/]*")
         elif letter == "?":
             found.append("[^/]")
-        elif letter == "[":
-            negated = index < len(part) and part[index] == "!"
-            end = part.find("]", index + negated + 1)
-            if end < 0:
-                found.append(r"\[")  # never closed: it stands for itself, as in a shell
-                continue
-            inside = part[index + negated : end].replace("\\", r"\\").replace("[", r"\[").replace("^", r"\^")
-            found.append(f"[{'^' if negated else ''}{inside}]")
-            index = end + 1
-        else:
+        elif letter == "[" and (end := _end_of_class(part, index)):
+            found.append(_class(part, index, end))
+            index = end
+        else:  # a `[` that is never closed stands for itself, as in a shell
             found.append(re.escape(letter))
+        index += 1
     return "".join(found)
+
+
+def _end_of_class(part: str, start: int) -> int:
+    """Where the `]` is that closes the `[` at `start`, 0 when none does. One right behind the start is a member."""
+    first = start + 2 if part[start + 1 : start + 2] in ("!", "^") else start + 1
+    return max(0, part.find("]", first + 1))
+
+
+def _members(part: str, start: int, end: int) -> tuple[bool, list[tuple[str, str]]]:
+    """Whether the class means all but its members, and these as ranges (a single one from itself to itself)."""
+    negated = part[start + 1] in "!^"
+    inside = part[start + 1 + negated : end]
+    found: list[tuple[str, str]] = []
+    index = 0
+    while index < len(inside):
+        is_range = inside[index + 1 : index + 2] == "-" and index + 2 < len(inside)
+        found.append((inside[index], inside[index + 2 if is_range else index]))
+        index += 3 if is_range else 1
+    return negated, found
+
+
+def _class(part: str, start: int, end: int) -> str:
+    negated, found = _members(part, start, end)
+    text = "".join(f"{re.escape(low)}-{re.escape(high)}" for low, high in found if low <= high)
+    if negated:
+        return f"[^/{text}]"
+    return rf"(?!/)[{text}]" if text else _NOTHING

@@ -18,8 +18,9 @@ class Fault(StrEnum):
 class Reason:
     """A stable `code`, what happened, what to do about it, and whose fault it was.
 
-    Codes in use: error, timeout, out_of_memory, missing_output, missing_engine, missing_input, unreadable_table,
-    conversion_failed, conversion_refused, input_changed, cancelled, upstream_failed, lost, no_space, start_failed.
+    Codes in use: error, timeout, out_of_memory, missing_output, unkept_output, missing_engine, missing_input,
+    unreadable_table, conversion_failed, conversion_refused, input_changed, cancelled, upstream_failed, lost, no_space,
+    start_failed.
     """
 
     code: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from groundplane.spi.launch import Launch, LogChunk, Observation, Submission
 
@@ -24,11 +24,16 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What has happened since a cursor. `logs` names the runs whose log segments have grown."""
+    """What has happened since a cursor. `logs` names the runs whose log segments have grown.
+
+    interrupted: the connection was made anew, perhaps to an agent that knows nothing of what was handed to the former
+    one: ask after it (`observe`).
+    """
 
     cursor: str
     observations: tuple[Observation, ...] = ()
     logs: tuple[str, ...] = ()
+    interrupted: bool = False
 
 
 class Driver(Protocol):
@@ -70,4 +75,17 @@ class Driver(Protocol):
 
     def close(self) -> None:
         """Ends this driver's threads and connections, not the work."""
+        ...
+
+
+@runtime_checkable
+class CanStop(Protocol):
+    """A driver whose agent is a process of ours."""
+
+    def pid(self) -> int | None:
+        """The agent's process; None when none runs."""
+        ...
+
+    def shutdown(self, end_work: bool) -> None:
+        """Tells the agent to exit: at once with its work ended, or as soon as it has none."""
         ...

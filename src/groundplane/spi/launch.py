@@ -69,7 +69,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an attempt used: seconds of wall clock (monotonic) and CPU, bytes of memory at the peak."""
+    """What an attempt used: seconds of wall clock (monotonic) and CPU, bytes of memory at the peak.
+
+    memory: 0 when it was below what could be measured. With a memory limit, the page cache may count.
+    """
 
     wall: float = 0.0
     cpu: float = 0.0

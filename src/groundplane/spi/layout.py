@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 _SOCKET_PATH_LIMIT = 100  # of 108 bytes that the kernel takes
@@ -55,6 +53,9 @@ def runtime(home: Path) -> Path:
     inside = home / "run"
     if len(os.fsencode(inside / "control.sock")) <= _SOCKET_PATH_LIMIT:
         return inside
+    import hashlib  # together 12 ms, and every command comes through here
+    import tempfile
+
     name = "ground-" + hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     return Path(base) / f"{name}-{os.getuid()}"
@@ -63,6 +64,7 @@ def runtime(home: Path) -> Path:
 def make_runtime(home: Path) -> Path:
     """The same, made if need be. Raises PermissionError when somebody else owns it or can look into it."""
     folder = runtime(home)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)  # or `parents` would make it readable by all
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.lstat()
     if status.st_uid != os.getuid() or status.st_mode & 0o077 or not folder.is_dir() or folder.is_symlink():

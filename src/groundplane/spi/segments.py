@@ -37,7 +37,7 @@ def encode(record: Record) -> bytes:
     """One record as bytes; ValueError when its data is over MAX_DATA."""
     if len(record.data) > MAX_DATA:
         raise ValueError(f"a record holds at most {MAX_DATA} bytes, not {len(record.data)}")
-    task, attempt = record.task.encode(), record.attempt.encode()
+    task, attempt = record.task.encode(errors="surrogateescape"), record.attempt.encode()
     head = _HEADER.pack(_MAGIC, record.stream, record.flags, 0, len(task), len(attempt), len(record.data), record.at)
     return b"".join((head, task, attempt, record.data))
 
@@ -54,7 +54,7 @@ def decode(buffer: bytes, offset: int = 0) -> Iterator[tuple[Record, int]]:
             return
         start = offset + size
         record = Record(
-            task=buffer[start : start + tasks].decode(),
+            task=buffer[start : start + tasks].decode(errors="surrogateescape"),
             attempt=buffer[start + tasks : start + tasks + attempts].decode(),
             stream=stream,
             at=at,

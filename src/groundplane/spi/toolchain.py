@@ -14,7 +14,8 @@ class EngineSpec:
     """A program that implements a toolchain, and how to find and probe it.
 
     programs: names looked up on the caller's PATH, first hit wins.
-    probe: arguments that make it print its version. version: regex whose first group is the version.
+    probe: arguments that make it print its version; () when it must not be asked (it is then never started, and its
+    version is ""). version: regex whose first group is the version, "" when there is no probe.
     libraries: arguments that make it print its library folders, one a line (for the reuse key); () when none.
     tested: False where no one has run it yet; shown as `untested`.
     """

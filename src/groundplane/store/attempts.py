@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 
-from groundplane.model.states import OPEN
-from groundplane.store.tables import attempts, control_planes, runs, tasks
+from groundplane.store.tables import attempts, control_planes, is_open, runs, tasks
 
-_OPEN = sorted(OPEN)
 _insert = insert(attempts)
 
 
@@ -50,15 +48,21 @@ _LOAD = (
 )
 
 
+_HELD = _LOAD.where(
+    attempts.c.uid.in_(bindparam("uids", expanding=True)),
+    attempts.c.holder == bindparam("mine"),
+    is_open(attempts.c.state),
+).with_for_update(of=attempts)
+
+
 def held(connection: Connection, holder: str, uids: Sequence[str]) -> Sequence[Any]:
     """Those of these open attempts that the holder follows, locked, with their task and run."""
-    query = _LOAD.where(attempts.c.uid.in_(uids), attempts.c.holder == holder, attempts.c.state.in_(_OPEN))
-    return connection.execute(query.with_for_update(of=attempts)).all()
+    return connection.execute(_HELD, {"uids": list(uids), "mine": holder}).all()
 
 
 def all_held(connection: Connection, holder: str) -> Sequence[Any]:
     """Every open attempt of the holder, with its task and run."""
-    query = _LOAD.where(attempts.c.holder == holder, attempts.c.state.in_(_OPEN)).order_by(attempts.c.id)
+    query = _LOAD.where(attempts.c.holder == holder, is_open(attempts.c.state)).order_by(attempts.c.id)
     return connection.execute(query).all()
 
 
@@ -109,15 +113,10 @@ def numbers(connection: Connection, run_id: int) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def uncleaned(connection: Connection, holder: str, backend: str) -> list[str]:
-    """Ended attempts of the holder whose driver has not been told to forget them."""
-    query = select(attempts.c.uid).where(
-        attempts.c.holder == holder,
-        attempts.c.backend == backend,
-        attempts.c.cleaned.is_(False),
-        attempts.c.state.not_in(_OPEN),
-    )
-    return list(connection.execute(query).scalars())
+def final_or_unknown(connection: Connection, uids: Sequence[str]) -> set[str]:
+    """Those of these attempts that have ended by the database, or that it never knew."""
+    query = select(attempts.c.uid).where(attempts.c.uid.in_(uids), is_open(attempts.c.state))
+    return set(uids) - set(connection.execute(query).scalars())
 
 
 # --- leases -----------------------------------------------------------------------------------------------------
@@ -143,27 +142,23 @@ def leave(connection: Connection, holder: str) -> None:
     connection.execute(update(control_planes).where(control_planes.c.id == holder).values(expires_at=0))
 
 
-def expired(connection: Connection, site: str, now: int, but: str) -> list[str]:
-    """Control planes of the site whose time is up, locked."""
-    query = (
-        select(control_planes.c.id)
-        .where(control_planes.c.site == site, control_planes.c.expires_at < now, control_planes.c.id != but)
-        .with_for_update(skip_locked=True)
-    )
-    return list(connection.execute(query).scalars())
-
-
-def adopt(connection: Connection, gone: Sequence[str], holder: str) -> int:
-    """Takes over the open attempts of holders that are gone, one epoch up, and forgets these holders."""
-    taken = connection.execute(
-        update(attempts)
-        .where(attempts.c.holder.in_(gone), attempts.c.state.in_(_OPEN))
-        .values(holder=holder, epoch=attempts.c.epoch + 1)
+def adopt(connection: Connection, holder: str, site: str, now: int) -> int:
+    """Takes over the site's open attempts whose holders are no more, one epoch up; how many."""
+    alive = select(control_planes.c.id).where(control_planes.c.expires_at >= now)
+    of_site = exists().where(tasks.c.id == attempts.c.task_id, tasks.c.site.in_(["", site]))
+    abandoned = is_open(attempts.c.state) & (attempts.c.holder != holder) & attempts.c.holder.not_in(alive) & of_site
+    return connection.execute(
+        update(attempts).where(abandoned).values(holder=holder, epoch=attempts.c.epoch + 1)
     ).rowcount
-    connection.execute(control_planes.delete().where(control_planes.c.id.in_(gone)))
-    return taken
 
 
-def others(connection: Connection, but: str) -> list[str]:
-    """Every registered control plane but this one."""
-    return list(connection.execute(select(control_planes.c.id).where(control_planes.c.id != but)).scalars())
+def forget_gone(connection: Connection, now: int) -> int:
+    """Forgets the control planes that are no more and hold nothing; how many."""
+    holding = select(attempts.c.holder).where(is_open(attempts.c.state))
+    gone = (control_planes.c.expires_at < now) & control_planes.c.id.not_in(holding)
+    return connection.execute(control_planes.delete().where(gone)).rowcount
+
+
+def expire_others(connection: Connection, holder: str) -> None:
+    """Every control plane but this one is no more."""
+    connection.execute(update(control_planes).where(control_planes.c.id != holder).values(expires_at=0))

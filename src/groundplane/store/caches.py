@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, select
 
+from groundplane.store import upserts
 from groundplane.store.tables import fetches, pins, probes, stats
 
 _BATCH = 500
@@ -22,14 +23,11 @@ def stats_of(connection: Connection, paths: Sequence[str]) -> dict[str, tuple[in
     return found
 
 
-def put_stats(connection: Connection, rows: Iterable[tuple[str, int, int, int, int, str, int]]) -> None:
-    """(path, size, mtime_ns, ctime_ns, inode, sha256, written_ns), replacing what was known of the path."""
-    names = ("path", "size", "mtime_ns", "ctime_ns", "inode", "sha256", "written_ns")
-    values: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]
-    for start in range(0, len(values), _BATCH):
-        batch = values[start : start + _BATCH]
-        connection.execute(delete(stats).where(stats.c.path.in_([row["path"] for row in batch])))
-        connection.execute(insert(stats), batch)
+def put_stats(connection: Connection, rows: Sequence[tuple[str, Sequence[int | str]]]) -> None:
+    """path and (size, mtime_ns, ctime_ns, inode, sha256, written_ns), replacing what was known of the path."""
+    names = ("size", "mtime_ns", "ctime_ns", "inode", "sha256", "written_ns")
+    values: list[dict[str, Any]] = [{"path": path, **dict(zip(names, row, strict=True))} for path, row in rows]
+    upserts.replace(connection, stats, values)
 
 
 def probe(connection: Connection, key: str) -> tuple[str, str] | None:
@@ -40,16 +38,12 @@ def probe(connection: Connection, key: str) -> tuple[str, str] | None:
 
 def put_probe(connection: Connection, key: str, version: str, libraries: str) -> None:
     """Replaces what was known of the key."""
-    connection.execute(delete(probes).where(probes.c.key == key))
-    connection.execute(insert(probes).values(key=key, version=version, libraries=libraries))
+    upserts.replace(connection, probes, [{"key": key, "version": version, "libraries": libraries}])
 
 
 def pin(connection: Connection, digests: Sequence[str], at: int) -> None:
     """Keeps these blobs from the garbage collection for a day, before anything names them."""
-    for start in range(0, len(digests), _BATCH):
-        batch = digests[start : start + _BATCH]
-        connection.execute(delete(pins).where(pins.c.sha256.in_(batch)))
-        connection.execute(insert(pins), [{"sha256": digest, "at": at} for digest in batch])
+    upserts.replace(connection, pins, [{"sha256": digest, "at": at} for digest in sorted(set(digests))])
 
 
 def fetched(connection: Connection, run_id: int) -> dict[str, Any]:
@@ -59,6 +53,5 @@ def fetched(connection: Connection, run_id: int) -> dict[str, Any]:
 
 
 def put_fetched(connection: Connection, run_id: int, url: str, sha256: str, size: int) -> None:
-    """Once a run and URL."""
-    connection.execute(delete(fetches).where(fetches.c.run_id == run_id, fetches.c.url == url))
-    connection.execute(insert(fetches).values(run_id=run_id, url=url, sha256=sha256, size=size))
+    """Once a run and URL: the first one's content counts."""
+    upserts.keep(connection, fetches, {"run_id": run_id, "url": url, "sha256": sha256, "size": size})

@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, select, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from groundplane.model.errors import GroundError, Invalid, Unavailable
 from groundplane.store import tables
+
+QueryFailed = SQLAlchemyError
+"""Whatever the database or the way to it may raise: for who must answer for it and speaks no SQL."""
+
+# A control plane whose host sleeps in the midst of a transaction must not hold up the others.
+_POSTGRES = {"options": "-c idle_in_transaction_session_timeout=20s"}
 
 
 class Database:
@@ -29,10 +35,15 @@ class Database:
         self.url = url
         self.sqlite = url.startswith("sqlite")
         self._engine = _sqlite_engine(url) if self.sqlite else _postgres_engine(url)
+        self._writing = self._engine.execution_options(ground_write=True)
         self._writers: Any = threading.RLock() if self.sqlite else nullcontext()
         try:
             self._prepare()
+        except GroundError:
+            self.close()
+            raise
         except DBAPIError as error:
+            self.close()
             raise Unavailable(f"the database does not answer: {error.orig}", hint=f"check {self.shown_url}") from error
 
     @property
@@ -50,7 +61,7 @@ class Database:
     def write(self) -> Generator[Connection]:
         """All or nothing. Raises Unavailable `no_space` when the disk is full."""
         try:
-            with self._writers, self._engine.execution_options(ground_write=True).begin() as connection:
+            with self._writers, self._writing.begin() as connection:
                 yield connection
         except OperationalError as error:
             if is_full(error):
@@ -79,7 +90,7 @@ class Database:
         return connection
 
     def _prepare(self) -> None:
-        with self._writers, self._engine.execution_options(ground_write=True).begin() as connection:
+        with self._writers, self._writing.begin() as connection:
             if not self.sqlite:  # two control planes that start on an empty database: one creates it
                 connection.execute(text("SELECT pg_advisory_xact_lock(7261746)"))
             found = _revision(connection)
@@ -136,7 +147,7 @@ def _postgres_engine(url: str) -> Engine:
     if url.startswith(("postgresql://", "postgres://")):
         url = "postgresql+psycopg://" + url.partition("://")[2]
     try:
-        return create_engine(url, pool_size=8, max_overflow=32, pool_pre_ping=True)
+        return create_engine(url, pool_size=8, max_overflow=32, pool_pre_ping=True, connect_args=_POSTGRES)
     except ModuleNotFoundError as error:
         raise Invalid(
             f"the database needs the Python package {error.name}", hint="pip install 'groundplane[postgres]'"

@@ -6,6 +6,7 @@ import hashlib
 
 from sqlalchemy import Connection, select
 
+from groundplane.store import upserts
 from groundplane.store.tables import documents
 
 
@@ -13,11 +14,7 @@ def put(connection: Connection, body: bytes) -> str:
     """Stores the body if it is new; its sha256 as hex."""
     digest = hashlib.sha256(body).hexdigest()
     if connection.execute(select(documents.c.digest).where(documents.c.digest == digest)).first() is None:
-        if connection.dialect.name == "sqlite":
-            from sqlalchemy.dialects.sqlite import insert
-        else:
-            from sqlalchemy.dialects.postgresql import insert
-        connection.execute(insert(documents).values(digest=digest, body=body).on_conflict_do_nothing())
+        upserts.keep(connection, documents, {"digest": digest, "body": body})
     return digest
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from groundplane.model.states import FINAL, OPEN
-from groundplane.store.tables import runs, steps, transitions
+from groundplane.store.tables import attempts, runs, steps, transitions
 
 _OPEN = sorted(OPEN)
 _FINAL = sorted(FINAL)
@@ -27,10 +27,40 @@ def by_uid(connection: Connection, uid: str) -> Any | None:
     return connection.execute(select(runs).where(runs.c.uid == uid)).first()
 
 
+def ended_before(connection: Connection, at: int, after: int, limit: int) -> list[tuple[int, str]]:
+    """(key, id) of runs that ended before `at`, oldest first, from the key `after` on."""
+    query = select(runs.c.id, runs.c.uid).where(runs.c.id > after, runs.c.finished_at < at)
+    return [(row.id, row.uid) for row in connection.execute(query.order_by(runs.c.id).limit(limit))]
+
+
+# What each turn of the engine asks is built once: building costs more than asking.
+_BY_KEY = select(runs).where(runs.c.id == bindparam("key"))
+_BY_KEY_LOCKED = _BY_KEY.with_for_update(key_share=True)
+_ATTEMPTED = select(attempts.c.run_id).where(attempts.c.uid.in_(bindparam("uids", expanding=True)))
+_LOCK = select(runs.c.id).order_by(runs.c.id).with_for_update(key_share=True)
+_LOCK_KEYS = _LOCK.where(runs.c.id.in_(bindparam("keys", expanding=True)))
+_LOCK_ATTEMPTED = _LOCK.where(runs.c.id.in_(_ATTEMPTED))
+
+
 def by_key(connection: Connection, run_id: int, *, lock: bool = False) -> Any:
     """The run of that key; `lock` keeps other control planes from changing it in this transaction."""
-    query = select(runs).where(runs.c.id == run_id)
-    return connection.execute(query.with_for_update() if lock else query).one()
+    return connection.execute(_BY_KEY_LOCKED if lock else _BY_KEY, {"key": run_id}).one()
+
+
+def lock(connection: Connection, run_ids: Iterable[int]) -> None:
+    """Keeps others from changing these runs, their tasks and attempts until the commit.
+
+    Whoever changes tasks or attempts locks their run first, so that no two wait for each other. On SQLite a write
+    transaction has the whole database already.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.execute(_LOCK_KEYS, {"keys": list(run_ids)}).all()
+
+
+def lock_of(connection: Connection, uids: Sequence[str]) -> None:
+    """The same for the runs of these attempts."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(_LOCK_ATTEMPTED, {"uids": list(uids)}).all()
 
 
 def by_prefix(connection: Connection, prefix: str) -> list[str]:
@@ -78,14 +108,18 @@ def begin(connection: Connection, run_ids: Iterable[int], at: int) -> list[int]:
     return begun
 
 
+_CHANGE_OPEN = (
+    update(runs)
+    .where(runs.c.id == bindparam("key"))
+    .values(open_tasks=runs.c.open_tasks + bindparam("more"), task_count=runs.c.task_count + bindparam("new"))
+)
+_OPEN_TASKS = select(runs.c.open_tasks).where(runs.c.id == bindparam("key"))
+
+
 def change_open(connection: Connection, run_id: int, by: int, tasks_by: int = 0) -> int:
     """Adds to open_tasks and task_count; what is open then. Locks the row until the commit."""
-    connection.execute(
-        update(runs)
-        .where(runs.c.id == run_id)
-        .values(open_tasks=runs.c.open_tasks + by, task_count=runs.c.task_count + tasks_by)
-    )
-    return connection.execute(select(runs.c.open_tasks).where(runs.c.id == run_id)).scalar_one()
+    connection.execute(_CHANGE_OPEN, {"key": run_id, "more": by, "new": tasks_by})
+    return connection.execute(_OPEN_TASKS, {"key": run_id}).scalar_one()
 
 
 def finish(connection: Connection, run_id: int, state: str, reason: str | None, at: int) -> bool:
@@ -117,21 +151,29 @@ def set_metrics(connection: Connection, run_id: int, metrics: str) -> None:
     connection.execute(update(runs).where(runs.c.id == run_id).values(metrics=metrics))
 
 
+_AMONG = (steps.c.run_id == bindparam("key")) & steps.c.position.in_(bindparam("places", expanding=True))
+_WAITING_LESS = update(steps).where(_AMONG).values(waiting=steps.c.waiting - 1)
+_WAITING_NO_MORE = select(steps.c.position).where(_AMONG, steps.c.waiting == 0).order_by(steps.c.position)
+
+
 def waiting_less(connection: Connection, run_id: int, positions: Sequence[int]) -> list[int]:
     """Each of these steps waits for one step less; those that wait for none now."""
     if not positions:
         return []
-    mine = steps.c.run_id == run_id
-    connection.execute(update(steps).where(mine, steps.c.position.in_(positions)).values(waiting=steps.c.waiting - 1))
-    query = select(steps.c.position).where(mine, steps.c.position.in_(positions), steps.c.waiting == 0)
-    return list(connection.execute(query.order_by(steps.c.position)).scalars())
+    which = {"key": run_id, "places": list(positions)}
+    connection.execute(_WAITING_LESS, which)
+    return list(connection.execute(_WAITING_NO_MORE, which).scalars())
+
+
+_ONE_STEP = (steps.c.run_id == bindparam("key")) & (steps.c.position == bindparam("place"))
+_REMAINING_LESS = update(steps).where(_ONE_STEP).values(remaining=steps.c.remaining - bindparam("less"))
+_REMAINING = select(steps.c.remaining).where(_ONE_STEP)
 
 
 def remaining_less(connection: Connection, run_id: int, position: int, by: int) -> int:
     """The step has so many tasks less to succeed; what remains. Locks the row until the commit."""
-    mine = (steps.c.run_id == run_id) & (steps.c.position == position)
-    connection.execute(update(steps).where(mine).values(remaining=steps.c.remaining - by))
-    return connection.execute(select(steps.c.remaining).where(mine)).scalar_one()
+    connection.execute(_REMAINING_LESS, {"key": run_id, "place": position, "less": by})
+    return connection.execute(_REMAINING, {"key": run_id, "place": position}).scalar_one()
 
 
 def expand(connection: Connection, run_id: int, position: int, count: int) -> bool:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -17,8 +18,11 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    literal_column,
     text,
 )
+
+from groundplane.store.names import Name
 
 REVISION = "0001"
 """The revision of this module; store/migrations leads to it from every earlier one."""
@@ -27,6 +31,8 @@ metadata = MetaData()
 
 _Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only an INTEGER PRIMARY KEY
 _OPEN = "state IN ('queued', 'starting', 'running', 'stopping')"
+_READY = "state = 'queued' AND ready = 1"
+_FETCHING = "state = 'queued' AND ready = 2"
 
 revision = Table("alembic_version", metadata, Column("version_num", Text, primary_key=True))
 
@@ -42,9 +48,9 @@ runs = Table(
     metadata,
     Column("id", _Key, primary_key=True),
     Column("uid", Text, nullable=False, unique=True),
-    Column("name", Text, nullable=False),
-    Column("project", Text, nullable=False),
-    Column("pipeline", Text, nullable=False),
+    Column("name", Name, nullable=False),
+    Column("project", Name, nullable=False),
+    Column("pipeline", Name, nullable=False),
     Column("backend", Text, nullable=False),
     Column("site", Text, nullable=False),
     Column("actor", Text, nullable=False),
@@ -61,8 +67,12 @@ runs = Table(
     Column("task_count", Integer, nullable=False),
     Column("cancelled", Boolean, nullable=False, server_default=text("false")),
     Column("metrics", Text),
+    # Of the plan, so that a list need not read one for each of its rows.
+    Column("parameters", Text, nullable=False),
+    Column("environment", Text, nullable=False),
     Index("runs_by_project", "project", "id"),
     Index("runs_by_state", "state", "id"),
+    Index("runs_by_snapshot", "snapshot"),
 )
 
 steps = Table(
@@ -84,8 +94,8 @@ tasks = Table(
     Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("position", Integer, nullable=False),
     Column("number", Integer, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("item", Text),
+    Column("name", Name, nullable=False),
+    Column("item", Name),
     Column("backend", Text, nullable=False),
     Column("site", Text, nullable=False),
     Column("state", Text, nullable=False),
@@ -107,9 +117,10 @@ tasks = Table(
         "tasks_ready",
         "backend",
         "id",
-        sqlite_where=text("state = 'queued' AND ready = 1"),
-        postgresql_where=text("state = 'queued' AND ready = 1"),
+        sqlite_where=text(_READY),
+        postgresql_where=text(_READY),
     ),
+    Index("tasks_fetching", "id", sqlite_where=text(_FETCHING), postgresql_where=text(_FETCHING)),
     Index(
         "tasks_by_reuse_key",
         "reuse_key",
@@ -136,7 +147,6 @@ attempts = Table(
     Column("finished_at", BigInteger),
     Column("exit_code", Integer),
     Column("reason", Text),
-    Column("cleaned", Boolean, nullable=False, server_default=text("false")),
     Index("attempts_by_task", "task_id", "number"),
     Index("attempts_open", "holder", sqlite_where=text(_OPEN), postgresql_where=text(_OPEN)),
 )
@@ -159,7 +169,7 @@ artifacts = Table(
     Column("id", _Key, primary_key=True),
     Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("task_id", _Key, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
-    Column("name", Text, nullable=False),
+    Column("name", Name, nullable=False),
     Column("kind", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("sha256", Text, nullable=False),
@@ -233,3 +243,16 @@ pins = Table(
     Column("sha256", Text, primary_key=True),
     Column("at", BigInteger, nullable=False),
 )
+
+
+# Databases use a partial index only where the query says its condition in the same words, not in parameters.
+
+
+def is_open(state: Column[str]) -> ColumnElement[bool]:
+    """Whether an attempt's state is not final, by its index."""
+    return state.in_([literal_column(f"'{each}'") for each in ("queued", "starting", "running", "stopping")])
+
+
+def is_queued(ready: int) -> ColumnElement[bool]:
+    """Whether a task is queued with that mark, by its index."""
+    return (tasks.c.state == literal_column("'queued'")) & (tasks.c.ready == literal_column(str(ready)))

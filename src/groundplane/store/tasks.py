@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Text, bindparam, func, insert, or_, select, update
 
-from groundplane.store.tables import artifacts, runs, steps, tasks
+from groundplane.store.tables import artifacts, is_queued, runs, steps, tasks
 
 _ACTIVE = ("starting", "running", "stopping")
 _insert = insert(tasks)
@@ -83,53 +83,55 @@ def with_ready(connection: Connection, ready: int) -> Sequence[Any]:
     query = (
         select(tasks.c.id, tasks.c.run_id, tasks.c.position, tasks.c.item, tasks.c.site, runs.c.plan)
         .join(runs, runs.c.id == tasks.c.run_id)
-        .where(tasks.c.state == "queued", tasks.c.ready == ready)
+        .where(is_queued(ready))
     )
     return connection.execute(query).all()
+
+
+_other = tasks.alias("other")
+_busy = (
+    select(func.count())
+    .where(_other.c.run_id == tasks.c.run_id, _other.c.position == tasks.c.position, _other.c.state.in_(_ACTIVE))
+    .scalar_subquery()
+)
+_CLAIMABLE = (
+    select(
+        tasks.c.id,
+        tasks.c.run_id,
+        tasks.c.position,
+        tasks.c.number,
+        tasks.c.name,
+        tasks.c.item,
+        tasks.c.attempts,
+        tasks.c.losses,
+        runs.c.uid.label("run_uid"),
+        runs.c.plan,
+        runs.c.snapshot,
+        runs.c.state.label("run_state"),
+        steps.c.max_parallel,
+    )
+    .join(runs, runs.c.id == tasks.c.run_id)
+    .join(steps, (steps.c.run_id == tasks.c.run_id) & (steps.c.position == tasks.c.position))
+    .where(
+        tasks.c.backend == bindparam("of_backend"),
+        or_(tasks.c.site == "", tasks.c.site == bindparam("here")),
+        is_queued(ready=1),
+        or_(steps.c.max_parallel.is_(None), _busy < steps.c.max_parallel),
+    )
+    .order_by(tasks.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(of=[tasks, runs], skip_locked=True, key_share=True)
+)
 
 
 def claimable(connection: Connection, backend: str, site: str, limit: int) -> Sequence[Any]:
-    """Ready tasks of a backend in order, locked, each with what a launch needs of its run.
+    """Ready tasks of a backend in order, locked with their runs, each with what a launch needs of its run.
+
+    Those of a run that somebody else changes right now are left out.
 
     A step with max_parallel gives no more than it has left; the caller counts within one answer.
     """
-    other = tasks.alias("other")
-    busy = (
-        select(func.count())
-        .where(other.c.run_id == tasks.c.run_id, other.c.position == tasks.c.position, other.c.state.in_(_ACTIVE))
-        .scalar_subquery()
-    )
-    query = (
-        select(
-            tasks.c.id,
-            tasks.c.run_id,
-            tasks.c.position,
-            tasks.c.number,
-            tasks.c.name,
-            tasks.c.item,
-            tasks.c.attempts,
-            tasks.c.losses,
-            runs.c.uid.label("run_uid"),
-            runs.c.plan,
-            runs.c.snapshot,
-            runs.c.state.label("run_state"),
-            steps.c.max_parallel,
-            steps.c.remaining,
-        )
-        .join(runs, runs.c.id == tasks.c.run_id)
-        .join(steps, (steps.c.run_id == tasks.c.run_id) & (steps.c.position == tasks.c.position))
-        .where(
-            tasks.c.backend == backend,
-            tasks.c.site.in_(["", site]),
-            tasks.c.state == "queued",
-            tasks.c.ready == 1,
-            or_(steps.c.max_parallel.is_(None), busy < steps.c.max_parallel),
-        )
-        .order_by(tasks.c.id)
-        .limit(limit)
-        .with_for_update(of=tasks, skip_locked=True)
-    )
-    return connection.execute(query).all()
+    return connection.execute(_CLAIMABLE, {"of_backend": backend, "here": site, "most": limit}).all()
 
 
 def active_in_step(connection: Connection, run_id: int, position: int) -> int:
@@ -145,7 +147,7 @@ _claim = (
     .where(tasks.c.id == bindparam("key"))
     .values(
         state="starting",
-        attempts=bindparam("number"),
+        attempts=bindparam("tried"),
         reuse_key=bindparam("key_of_reuse"),
         inputs=bindparam("read"),
         reason=None,
@@ -154,12 +156,11 @@ _claim = (
 
 
 def claim(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """queued -> starting: key, number (of the new attempt), key_of_reuse, read (inputs as JSON)."""
+    """queued -> starting: key, tried (attempts with this one), key_of_reuse, read (inputs as JSON)."""
     if rows:
         connection.execute(_claim, rows)
 
 
-_set_state = update(tasks).where(tasks.c.id == bindparam("key")).values(state=bindparam("to"))
 _set_running = (
     update(tasks)
     .where(tasks.c.id == bindparam("key"))
@@ -171,12 +172,6 @@ def set_running(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> No
     """starting -> running: key, at. A retried task keeps its first start."""
     if rows:
         connection.execute(_set_running, rows)
-
-
-def set_state(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """key, to."""
-    if rows:
-        connection.execute(_set_state, rows)
 
 
 _finish = (
@@ -290,6 +285,17 @@ def artifacts_of_step(connection: Connection, run_id: int, position: int) -> Seq
         select(artifacts, tasks.c.number, tasks.c.item, tasks.c.name.label("task_name"))
         .join(tasks, tasks.c.id == artifacts.c.task_id)
         .where(tasks.c.run_id == run_id, tasks.c.position == position, tasks.c.state == "succeeded")
+        .order_by(tasks.c.number, artifacts.c.name)
+    )
+    return connection.execute(query).all()
+
+
+def artifacts_of_tasks(connection: Connection, task_ids: Sequence[int]) -> Sequence[Any]:
+    """The same of given tasks."""
+    query = (
+        select(artifacts, tasks.c.number, tasks.c.item, tasks.c.name.label("task_name"))
+        .join(tasks, tasks.c.id == artifacts.c.task_id)
+        .where(tasks.c.id.in_(task_ids))
         .order_by(tasks.c.number, artifacts.c.name)
     )
     return connection.execute(query).all()

@@ -1,0 +1,110 @@
+"""What this host has, and what of it is taken."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+
+from groundplane.model.quantities import format_size
+from groundplane.model.reasons import Reason
+from groundplane.model.resources import Resources
+
+_GPU = re.compile(r"nvidia(\d+)")
+
+
+class Room:
+    """Free room as it is promised to launches in their order; goes below zero for those that have to wait."""
+
+    def __init__(self, cpus: float, memory: int, gpus: int) -> None:
+        self._cpus = cpus
+        self._memory = memory
+        self._gpus = gpus
+
+    @property
+    def left(self) -> bool:
+        return self._cpus > 1e-9
+
+    def fits(self, resources: Resources) -> bool:
+        """Whether the launch can start; either way its room is no longer free for those behind it."""
+        self._cpus -= cpus_of(resources)
+        self._memory -= resources.memory or 0
+        self._gpus -= resources.gpus
+        return (
+            self._cpus > -1e-9
+            and (self._memory >= 0 or not resources.memory)
+            and (self._gpus >= 0 or not resources.gpus)
+        )
+
+
+class Capacity:
+    """CPUs (one each where none were asked for), memory where asked for, and whole GPUs."""
+
+    def __init__(self) -> None:
+        self.cores = sorted(os.sched_getaffinity(0))
+        self.memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        self.gpus = sorted(int(m[1]) for m in map(_GPU.fullmatch, os.listdir("/dev")) if m)
+        self.free_cpus = float(len(self.cores))
+        self.free_memory = self.memory
+        self.free_gpus = list(self.gpus)
+        self._load = dict.fromkeys(self.cores, 0)
+
+    def never(self, resources: Resources) -> Reason | None:
+        """Why a launch can never start here; None when it can."""
+        asked = "", ""
+        if cpus_of(resources) > len(self.cores):
+            asked = f"{cpus_of(resources):g} CPUs", f"{len(self.cores)}"
+        elif (resources.memory or 0) > self.memory:
+            asked = f"{format_size(resources.memory or 0)} of memory", format_size(self.memory)
+        elif resources.gpus > len(self.gpus):
+            asked = f"{resources.gpus} GPUs", f"{len(self.gpus)}"
+        if not asked[0]:
+            return None
+        return Reason("does_not_fit", f"it asks for {asked[0]}; this host has {asked[1]}", "ask for less")
+
+    def take(self, resources: Resources) -> list[int] | None:
+        """The GPUs given (often none), or None when there is no room now."""
+        cpus, memory = cpus_of(resources), resources.memory or 0
+        if cpus > self.free_cpus + 1e-9 or memory > self.free_memory or resources.gpus > len(self.free_gpus):
+            return None
+        self.free_cpus -= cpus
+        self.free_memory -= memory
+        given, self.free_gpus = self.free_gpus[: resources.gpus], self.free_gpus[resources.gpus :]
+        return given
+
+    def room(self) -> Room:
+        """What is free now, to be given out in order."""
+        return Room(self.free_cpus, self.free_memory, len(self.free_gpus))
+
+    def hold(self, resources: Resources, gpus: list[int], cores: list[int]) -> None:
+        """What an inherited attempt has already."""
+        self.free_cpus -= cpus_of(resources)
+        self.free_memory -= resources.memory or 0
+        self.free_gpus = [gpu for gpu in self.free_gpus if gpu not in gpus]
+        for core in cores:
+            self._load[core] = self._load.get(core, 0) + 1
+
+    def give_back(self, resources: Resources, gpus: list[int]) -> None:
+        self.free_cpus += cpus_of(resources)
+        self.free_memory += resources.memory or 0
+        self.free_gpus = sorted([*self.free_gpus, *gpus])
+
+    def cores_for(self, resources: Resources) -> list[int]:
+        """The least used cores for a launch that asked for CPUs; [] when it may use all."""
+        wanted = math.ceil(resources.cpus - 1e-9) if resources.cpus else 0
+        if not wanted or wanted >= len(self.cores):
+            return []
+        chosen = sorted(self.cores, key=lambda core: (self._load[core], core))[:wanted]
+        for core in chosen:
+            self._load[core] += 1
+        return chosen
+
+    def leave_cores(self, cores: list[int]) -> None:
+        for core in cores:
+            if core in self._load:
+                self._load[core] -= 1
+
+
+def cpus_of(resources: Resources) -> float:
+    """What a launch counts for."""
+    return 1.0 if resources.cpus is None else resources.cpus

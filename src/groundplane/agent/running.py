@@ -1,0 +1,373 @@
+"""From the start of an attempt's process to the end of the last one of its tree."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from groundplane.agent import conversion, processes
+from groundplane.agent.attempts import Attempt, Stage
+from groundplane.agent.capture import UNFINISHED_AFTER, LineFilter, Redactor, Stream
+from groundplane.agent.cgroups import Groups
+from groundplane.agent.journal import FULL
+from groundplane.agent.loop import Loop
+from groundplane.agent.places import Places
+from groundplane.agent.segments import Segments
+from groundplane.agent.spawn import NotStarted, find, spawn
+from groundplane.agent.staging import signature
+from groundplane.model.quantities import format_duration
+from groundplane.model.reasons import Fault, Reason
+
+_LAST_WORDS = 0.1  # seconds that what the main process left behind has for its last lines
+_STRAYS_EVERY = 0.01
+_GIVE_UP = 10.0  # seconds after which a process that cannot be killed is left behind
+_DRAIN = 64  # reads after the end: more than a pipe holds
+
+
+class Runner:
+    """Spawns, captures, waits, ends. `started` and `gone` tell the host: it runs; nothing of it is left."""
+
+    def __init__(
+        self,
+        home: Path,
+        loop: Loop,
+        segments: Segments,
+        groups: Groups,
+        started: Callable[[Attempt], None],
+        gone: Callable[[Attempt], None],
+    ) -> None:
+        self._home = home
+        self._places = Places(home)
+        self._loop = loop
+        self._segments = segments
+        self._groups = groups
+        self._started = started
+        self._gone = gone
+        self._found: dict[tuple[str, str], str] = {}
+        self.active: dict[str, Attempt] = {}
+        self._departed: list[Attempt] = []
+
+    def start(self, attempt: Attempt) -> None:
+        """Begins with the conversions when there are any. Raises NotStarted and OSError."""
+        self.active[attempt.name] = attempt
+        attempt.begun = time.monotonic()
+        resources = attempt.launch.resources
+        if resources.timeout is not None:
+            attempt.timeout_timer = self._loop.later(resources.timeout, partial(self._timed_out, attempt))
+        if resources.memory or resources.cpus:
+            attempt.group = self._groups.make(attempt.name, resources)
+        if conversion.wanted(attempt.launch):
+            self._convert(attempt)
+        else:
+            self._spawn(attempt)
+
+    def _convert(self, attempt: Attempt) -> None:
+        conversion.prepare(self._home, attempt.launch)
+        where = conversion.files(self._home, attempt.name)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        out, err = os.open(where.stdout, flags, 0o600), os.open(where.stderr, flags, 0o600)
+        argv = conversion.command()
+        env = {**os.environ, "GROUND_ATTEMPT": attempt.name, "TMPDIR": self._places.temporary(attempt.name)}
+        groups = attempt.group.entries if attempt.group else ()
+        try:
+            pid = spawn(argv[0], argv, env, "/", (out, err), stdin=where.stdin, groups=groups)
+        finally:
+            os.close(out)
+            os.close(err)
+        self._watch(attempt, pid, Stage.CONVERTING)
+
+    def _converted(self, attempt: Attempt) -> None:
+        if attempt.reason is None:
+            attempt.lost, attempt.reason = conversion.answer(self._home, attempt.launch, attempt.status or 0)
+        if attempt.group and attempt.group.killed() and attempt.reason and attempt.reason.code == "conversion_failed":
+            attempt.reason = None  # the limit is the reason, and is told as such
+        attempt.status = None
+        if attempt.reason is not None or (attempt.group and attempt.group.killed()):
+            self._end_strays(attempt)
+            return
+        try:
+            if attempt.staged is not None:  # what was converted is an input, no output
+                for each in conversion.wanted(attempt.launch):
+                    placed = os.lstat(f"{self._places.tree(attempt.name)}/{each.path}")
+                    attempt.staged.placed[each.path] = signature(placed)
+            self._spawn(attempt)
+        except (NotStarted, OSError) as error:
+            self.failed_to_start(attempt, error)
+
+    def failed_to_start(self, attempt: Attempt, error: NotStarted | OSError) -> None:
+        """Ends an attempt that has no process."""
+        if isinstance(error, NotStarted):
+            attempt.reason = attempt.reason or error.reason
+            attempt.status = error.exit_code
+        else:
+            attempt.reason = attempt.reason or reason_of(error)
+        attempt.exited = time.monotonic()
+        self._leave(attempt)
+
+    def _spawn(self, attempt: Attempt) -> None:
+        launch = attempt.launch
+        tree = self._places.tree(attempt.name)
+        env = {**launch.command.env, **launch.env}
+        env["GROUND_ATTEMPT"] = attempt.name
+        env["TMPDIR"] = self._places.temporary(attempt.name)
+        if attempt.gpus or launch.resources.gpus:
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, attempt.gpus))
+        argv = list(launch.command.argv)
+        path = self._program(argv[0], env.get("PATH", os.defpath), tree)
+        if attempt.segment is None:
+            attempt.segment = self._segments.acquire(launch.run)
+        reads: list[int] = []
+        writes: list[int] = []
+        try:
+            for _ in range(2):
+                reading, writing = os.pipe()
+                reads.append(reading)
+                writes.append(writing)
+            groups = attempt.group.entries if attempt.group else ()
+            pid = spawn(path, argv, env, tree, (writes[0], writes[1]), groups=groups)
+        except BaseException:
+            for fd in reads:
+                os.close(fd)
+            raise
+        finally:
+            for fd in writes:
+                os.close(fd)
+        if attempt.cores:
+            try:
+                os.sched_setaffinity(pid, attempt.cores)
+            except ProcessLookupError:
+                pass  # it has ended already
+        attempt.started_at = time.time_ns() // 1000
+        self._capture(attempt, reads)
+        self._watch(attempt, pid, Stage.RUNNING)
+        self._started(attempt)
+
+    def _program(self, program: str, search: str, tree: str) -> str:
+        """Absolute entries of PATH are looked through once; `spawn` says when the program has gone since."""
+        if "/" in program or not all(entry.startswith("/") for entry in search.split(":")):
+            return find(program, search, tree)
+        found = self._found.get((program, search))
+        if found is None or not os.access(found, os.X_OK):
+            found = find(program, search, tree)
+            if len(self._found) > 256:
+                self._found.clear()
+            self._found[program, search] = found
+        return found
+
+    def _watch(self, attempt: Attempt, pid: int, stage: Stage) -> None:
+        attempt.pid, attempt.stage = pid, stage
+        # A child's own peak begins at its parent's: up to there it says nothing.
+        attempt.floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        attempt.pidfd = os.pidfd_open(pid)
+        self._loop.watch(attempt.pidfd, partial(self._exited, attempt))
+        # Reading the start time from /proc costs half a spawn, so this is its upper bound: whoever has this pid
+        # and began later is somebody else.
+        attempt.ticks = processes.now_ticks()
+
+    def _capture(self, attempt: Attempt, fds: list[int]) -> None:
+        launch = attempt.launch
+        redactor = Redactor(launch.redact)
+        lines = LineFilter(launch.command.drop, launch.command.sentinel)
+        sink = partial(self._record, attempt)
+        for number, fd in enumerate(fds):
+            if fd >= 0:
+                os.set_blocking(fd, False)
+            stream = Stream(fd, number, (launch.task, attempt.name), redactor, lines, sink)
+            attempt.streams.append(stream)
+            if fd >= 0:
+                self._loop.watch(fd, partial(self._readable, attempt, stream))
+
+    def adopt(self, attempt: Attempt, streams: list[dict[str, Any]], grouped: bool) -> None:
+        """Goes on with an attempt that a predecessor started; its process is still this one's child."""
+        self.active[attempt.name] = attempt
+        if grouped:
+            attempt.group = self._groups.find(attempt.name, bool(attempt.launch.resources.memory))
+        attempt.segment = self._segments.acquire(attempt.launch.run)
+        self._capture(attempt, [state["fd"] for state in streams])
+        for stream, state in zip(attempt.streams, streams, strict=True):
+            stream.restore(state)
+            stream.filter.seen = stream.filter.seen or state["seen"]
+            stream.show_unfinished()
+        timeout = attempt.launch.resources.timeout
+        now = time.monotonic()
+        if timeout is not None:
+            delay = max(0.0, attempt.begun + timeout - now)
+            attempt.timeout_timer = self._loop.later(delay, partial(self._timed_out, attempt))
+        if attempt.stopping:
+            self._loop.later(max(0.0, attempt.kill_at - now), partial(self._kill, attempt))
+        self._watch(attempt, attempt.pid, Stage.RUNNING)
+        self._started(attempt)
+
+    def _record(self, attempt: Attempt, record: bytes) -> None:
+        if not attempt.muted and attempt.segment is not None:
+            self._segments.gather(attempt.segment, record)
+
+    def _readable(self, attempt: Attempt, stream: Stream) -> None:
+        try:
+            more = stream.read()
+        except BlockingIOError:
+            return
+        if not more:
+            self._close(stream)
+        elif stream.waiting and attempt.flush_timer is None:
+            attempt.flush_timer = self._loop.later(UNFINISHED_AFTER, partial(self._show_unfinished, attempt))
+
+    def _show_unfinished(self, attempt: Attempt) -> None:
+        attempt.flush_timer = None
+        for stream in attempt.streams:
+            stream.show_unfinished()
+
+    def _close(self, stream: Stream) -> None:
+        if stream.fd >= 0:
+            self._loop.forget(stream.fd)
+            os.close(stream.fd)
+            stream.fd = -1
+
+    def _exited(self, attempt: Attempt) -> None:
+        pid, status, usage = os.wait4(attempt.pid, os.WNOHANG)
+        if pid == 0:
+            return
+        self._loop.forget(attempt.pidfd)
+        os.close(attempt.pidfd)
+        attempt.pidfd = -1
+        attempt.status = os.waitstatus_to_exitcode(status)
+        attempt.cpu += usage.ru_utime + usage.ru_stime
+        if usage.ru_maxrss > attempt.floor:
+            attempt.peak = max(attempt.peak, usage.ru_maxrss * 1024)
+        attempt.exited = time.monotonic()
+        if attempt.stage is Stage.CONVERTING:
+            self._converted(attempt)
+            return
+        attempt.stage = Stage.ENDING
+        for stream in attempt.streams:
+            self._drain(stream, 2)
+        self._departed.append(attempt)
+
+    def _drain(self, stream: Stream, reads: int) -> None:
+        """Takes what is there; closes at the end of the stream."""
+        try:
+            for _ in range(reads):
+                if stream.fd < 0:
+                    return
+                if not stream.read():
+                    self._close(stream)
+        except BlockingIOError:
+            return
+
+    def settle(self) -> None:
+        """Once a turn: of the attempts whose main process has ended, those that left nothing behind are done."""
+        if not self._departed:
+            return
+        departed, self._departed = self._departed, []
+        strange = self.strange_children()
+        for attempt in departed:
+            if strange or any(stream.fd >= 0 for stream in attempt.streams) or _group_exists(attempt.pid):
+                self._end_strays(attempt)
+            else:
+                self._leave(attempt)
+
+    def strange_children(self) -> set[int]:
+        """Orphans that this process has adopted; those that have ended are reaped."""
+        known = {attempt.pid for attempt in self.active.values() if attempt.alive}
+        strange = set(processes.children()) - known
+        for pid in list(strange):
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    strange.discard(pid)
+            except ChildProcessError:
+                strange.discard(pid)
+        return strange
+
+    def _end_strays(self, attempt: Attempt) -> None:
+        """Comes back until nothing of the tree is left: a moment for last lines (all of the grace when it is being
+        stopped), then SIGKILL."""
+        attempt.stage = Stage.ENDING
+        now = time.monotonic()
+        if not attempt.kill_at:
+            attempt.kill_at = now + _LAST_WORDS
+        left = self._tree(attempt)
+        still_talking = any(stream.fd >= 0 for stream in attempt.streams)
+        if left and now < attempt.kill_at and (still_talking or attempt.stopping):
+            self._loop.later(_STRAYS_EVERY * 2, partial(self._end_strays, attempt))
+        elif left and now < attempt.kill_at + _GIVE_UP:
+            processes.send(left, signal.SIGKILL)
+            attempt.kill_at = min(attempt.kill_at, now)
+            self._loop.later(_STRAYS_EVERY, partial(self._end_strays, attempt))
+        else:
+            self._leave(attempt)
+
+    def _tree(self, attempt: Attempt) -> list[int]:
+        strange = self.strange_children()
+        found = {process.pid for process in processes.members({attempt.name: attempt.pid})[attempt.name]}
+        if attempt.group is not None:
+            found.update(attempt.group.members())
+        if len(self.active) == 1:
+            # An orphan with a session of its own and an emptied environment: it can only be this attempt's.
+            found |= strange
+        found.discard(os.getpid())
+        # The main process first: a shell whose child was ended before it would say 143 instead of the signal.
+        return sorted(found, key=lambda pid: (pid != attempt.pid, pid))
+
+    def _leave(self, attempt: Attempt) -> None:
+        for stream in attempt.streams:
+            self._drain(stream, _DRAIN)
+            self._close(stream)
+            stream.finish()
+        for timer in (attempt.flush_timer, attempt.timeout_timer):
+            if timer is not None:
+                timer.cancel()
+        attempt.stage = Stage.COLLECTING
+        del self.active[attempt.name]
+        self._gone(attempt)
+
+    def stop(self, attempt: Attempt, grace: float, reason: Reason) -> None:
+        """SIGTERM to the whole tree, SIGKILL after the grace. A second call can only shorten it."""
+        attempt.reason = attempt.reason or reason
+        now = time.monotonic()
+        deadline = now + max(0.0, grace)
+        first = not attempt.stopping
+        attempt.kill_at = deadline if first else min(attempt.kill_at, deadline)
+        attempt.stopping = True
+        if first and grace > 0:
+            left = self._tree(attempt)
+            processes.send(left, signal.SIGTERM)
+            processes.send(left, signal.SIGCONT)
+        self._loop.later(max(0.0, attempt.kill_at - now), partial(self._kill, attempt))
+
+    def _kill(self, attempt: Attempt) -> None:
+        """Until the main process has ended; from then on `_end_strays` goes on."""
+        if attempt.alive and self.active.get(attempt.name) is attempt and time.monotonic() >= attempt.kill_at:
+            processes.send(self._tree(attempt), signal.SIGKILL)
+            self._loop.later(_STRAYS_EVERY * 5, partial(self._kill, attempt))
+
+    def _timed_out(self, attempt: Attempt) -> None:
+        limit = attempt.launch.resources.timeout or 0.0
+        reason = Reason(
+            "timeout", f"it ran longer than its limit of {format_duration(limit)}", "raise the timeout or do less"
+        )
+        if attempt.alive:
+            self.stop(attempt, attempt.launch.grace, reason)
+
+
+def _group_exists(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def reason_of(error: OSError) -> Reason:
+    """Why the platform could not do its part."""
+    name = f" ({os.fsdecode(error.filename)})" if error.filename else ""
+    if error.errno in FULL:
+        return Reason("no_space", f"the disk is full{name}", "free some space, then run it again", Fault.PLATFORM)
+    return Reason("start_failed", f"{error.strerror or error}{name}", "see the agent's log", Fault.PLATFORM)

@@ -1,0 +1,45 @@
+"""A plan for eyes."""
+
+from __future__ import annotations
+
+from groundplane.cli import output
+from groundplane.model.documents import PlanDocument, PlannedTask
+from groundplane.model.quantities import format_duration, format_size
+
+
+def show(plan: PlanDocument) -> None:
+    """What would run, on what, and whether it would be reused."""
+    output.pairs(
+        [
+            ("name", plan.name),
+            ("backend", plan.backend),
+            ("snapshot", f"{plan.files} file{'s'[: plan.files != 1]}, {format_size(plan.bytes)}"),
+            ("ignored", ", ".join(plan.ignored)),
+            ("parameters", " ".join(f"{name}={value}" for name, value in plan.parameters.items())),
+        ]
+    )
+    print()
+    output.table(
+        ("STEP", "TASKS", "ENGINE", "NEEDS", "LIMITS", "REUSE"),
+        [
+            (
+                step.step,
+                "as files come" if step.tasks is None else str(step.tasks),
+                f"{step.engine} {step.engine_version}".strip() or step.toolchain,
+                ", ".join(step.needs) or "-",
+                _limits(step),
+                step.reuse,
+            )
+            for step in plan.steps
+        ],
+    )
+
+
+def _limits(step: PlannedTask) -> str:
+    parts = [
+        f"{step.cpus:g} cpus" if step.cpus is not None else "",
+        format_size(step.memory) if step.memory is not None else "",
+        f"{step.gpus} gpus" if step.gpus else "",
+        format_duration(step.timeout) if step.timeout is not None else "",
+    ]
+    return ", ".join(filter(None, parts)) or "-"

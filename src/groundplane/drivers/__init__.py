@@ -1,0 +1,1 @@
+"""Where work runs: one file a driver, none knows another."""

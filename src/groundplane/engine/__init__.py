@@ -1,0 +1,1 @@
+"""Makes it happen: claims ready tasks, submits them, observes, settles. Calls services; decides nothing itself."""

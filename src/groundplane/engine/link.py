@@ -1,0 +1,191 @@
+"""The engine's side of one backend: a thread that follows its changes, a thread that tells it what to do."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from groundplane.model.errors import GroundError
+from groundplane.model.reasons import Fault, Reason
+from groundplane.spi.driver import Driver
+from groundplane.spi.launch import Launch, Observation, Phase
+
+log = logging.getLogger(__name__)
+
+_FOLLOW_SECONDS = 30.0
+_RETRY_SECONDS = 0.5
+_AHEAD_SECONDS = 0.3
+_MOST_AHEAD = 256
+_LEAST_AHEAD = 2
+_FEW = 8
+_MANY_FORGETTABLE = 256
+_PAUSE_SECONDS = 0.05
+_LONGEST_LINGER = 0.08
+
+
+class Link:
+    """Hands observations to `observed` and names of runs whose logs grew to `logged`, from its own threads."""
+
+    def __init__(
+        self,
+        name: str,
+        driver: Driver,
+        observed: Callable[[Sequence[Observation]], None],
+        logged: Callable[[Sequence[str]], None],
+    ) -> None:
+        self.name = name
+        self.driver = driver
+        self._observed = observed
+        self._logged = logged
+        self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._outstanding: set[str] = set()
+        self._forgettable: list[str] = []
+        self._duration = 1.0  # seconds that a task takes, smoothed
+        self._cpus = 1.0
+        self._threads = [
+            threading.Thread(target=self._follow, name=f"follow-{name}", daemon=True),
+            threading.Thread(target=self._work, name=f"tell-{name}", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begins to follow."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Ends the threads and the driver's connection, not the work."""
+        self._stopping.set()
+        self._orders.put(None)
+        self.driver.close()
+
+    @property
+    def outstanding(self) -> frozenset[str]:
+        """Attempts that were submitted and have not ended."""
+        return frozenset(self._outstanding)
+
+    @property
+    def linger(self) -> float:
+        """Seconds that more news may be waited for, because the backend has enough ahead meanwhile."""
+        ahead = len(self._outstanding) - self._cpus
+        return min(_LONGEST_LINGER, self._duration * ahead / self._cpus / 3) if ahead > _FEW else 0.0
+
+    def room(self) -> int:
+        """How many more tasks to hand over: what runs at once, and about a third of a second of work ahead.
+
+        The backend admits them by its own capacity, so that between two tasks nothing waits for a transaction.
+        """
+        ahead = min(_MOST_AHEAD, max(_LEAST_AHEAD, int(_AHEAD_SECONDS * self._cpus / self._duration)))
+        return max(0, int(self._cpus) + ahead - len(self._outstanding))
+
+    def submit(self, launches: Sequence[Launch]) -> None:
+        """In the background; a refusal comes back as an observation."""
+        self._outstanding.update(launch.attempt for launch in launches)
+        self._orders.put(lambda: self._submit(launches))
+
+    def observe(self, attempts: Sequence[str]) -> None:
+        """Asks how these are; the answers come as observations. They count as submitted."""
+        self._outstanding.update(attempts)
+        self._orders.put(lambda: self._observed(self.driver.observe(attempts)))
+
+    def stop(self, attempt: str, grace: float) -> None:
+        """Ends one attempt."""
+        self._orders.put(lambda: self.driver.stop(attempt, grace))
+
+    def ended(self, seen: Observation) -> None:
+        """It is settled, or somebody else's: there is room for another."""
+        self._outstanding.discard(seen.attempt)
+        if seen.usage.wall:
+            self._duration += 0.1 * (max(seen.usage.wall, 0.0002) - self._duration)
+
+    def cleanup(self, attempts: Sequence[str]) -> None:
+        """The backend may forget these; told together with others, soon."""
+        self._outstanding.difference_update(attempts)
+        self._forgettable.extend(attempts)
+        self._orders.put(lambda: None)
+
+    def _submit(self, launches: Sequence[Launch]) -> None:
+        try:
+            answers = self.driver.submit(launches)
+        except GroundError as error:
+            log.warning("submit failed backend=%s count=%d error=%s", self.name, len(launches), error)
+            self._stopping.wait(_RETRY_SECONDS)
+            # Not known whether it arrived: asked again, and submitted again where it did not.
+            self._observed([Observation(launch.attempt, Phase.UNKNOWN) for launch in launches])
+            return
+        refused = [(answer.attempt, answer.refused) for answer in answers if answer.refused is not None]
+        for attempt, reason in refused:
+            log.warning("launch refused backend=%s attempt=%s reason=%s", self.name, attempt, reason.code)
+        if refused:
+            self._observed([_refusal(attempt, reason) for attempt, reason in refused])
+
+    def _work(self) -> None:
+        while (order := self._next_order()) is not None:
+            try:
+                order()
+            except GroundError as error:
+                log.warning("backend does not answer backend=%s error=%s", self.name, error)
+                self._stopping.wait(_RETRY_SECONDS)
+            except Exception:
+                log.exception("order failed backend=%s", self.name)
+            if self._stopping.is_set():
+                return
+
+    def _next_order(self) -> Callable[[], None] | None:
+        """What was asked for; when nothing is for a moment, or much has gathered, the cleanup of what has ended."""
+        if len(self._forgettable) >= _MANY_FORGETTABLE:
+            return self._cleanup
+        try:
+            return self._orders.get(timeout=_PAUSE_SECONDS if self._forgettable else None)
+        except queue.Empty:
+            return self._cleanup
+
+    def _cleanup(self) -> None:
+        attempts = self._forgettable[:_MANY_FORGETTABLE]
+        self.driver.cleanup(list(dict.fromkeys(attempts)))
+        del self._forgettable[: len(attempts)]
+
+    def _follow(self) -> None:
+        cursor = ""
+        connected = False
+        while not self._stopping.is_set():
+            try:
+                if not connected:
+                    self._cpus = max(1.0, self.driver.check().cpus)
+                    connected = True
+                    self._ask_again()
+                changes = self.driver.changes(cursor, _FOLLOW_SECONDS)
+            except GroundError as error:
+                connected = False
+                if not self._stopping.is_set():
+                    log.warning("backend does not answer backend=%s error=%s", self.name, error)
+                    self._stopping.wait(_RETRY_SECONDS)
+                continue
+            except Exception:
+                log.exception("following failed backend=%s", self.name)
+                self._stopping.wait(_RETRY_SECONDS)
+                continue
+            cursor = changes.cursor
+            if changes.interrupted:
+                self._ask_again()
+            if changes.logs:
+                self._logged(changes.logs)
+            if changes.observations:
+                self._observed(changes.observations)
+
+    def _ask_again(self) -> None:
+        """What became of all that was handed over: a new agent may know nothing of it, and nobody would tell."""
+        outstanding = sorted(self._outstanding)
+        if outstanding:
+            self.observe(outstanding)
+
+
+def _refusal(attempt: str, reason: Reason) -> Observation:
+    """`stale`: it was followed under a later epoch, or ended long ago. Where that was another control plane's doing,
+    the attempt is not this one's any more and nothing is settled; where not, nobody knows what became of it."""
+    if reason.code == "stale":
+        return Observation(attempt, Phase.LOST)
+    fault = reason.fault if reason.fault is not Fault.USER else Fault.BACKEND
+    return Observation(attempt, Phase.ENDED, reason=Reason(reason.code, reason.message, reason.hint, fault))

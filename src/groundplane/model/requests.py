@@ -1,0 +1,52 @@
+"""What callers send. Apart from documents.py, because every command makes one of these before it has anything to show.
+
+Times are RFC 3339 UTC text, durations seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the caller's shell would start things with: current folder and the variables that travel."""
+
+    folder: str
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What `ground run` sends. Exactly one of `script` (path within `folder`, as typed) and `spec` leads.
+
+    target: what the user typed, for messages. folder: absolute path of the project folder. spec: the text of its
+    ground.toml when the target is a pipeline. environment: `-e` values. arguments: what stands after `--`.
+    """
+
+    target: str
+    folder: str
+    context: Context
+    script: str | None = None
+    spec: str | None = None
+    pipeline: str | None = None
+    toolchain: str | None = None
+    arguments: tuple[str, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    backend: str | None = None
+    cpus: float | None = None
+    memory: int | None = None
+    timeout: float | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RerunRequest:
+    """A new run of an old one's exact snapshot and plan. failed: keep what succeeded, run the rest."""
+
+    id: str
+    context: Context
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    failed: bool = False

@@ -1,0 +1,3 @@
+"""This version. Versions meet daily: control plane, agent and command line compare theirs."""
+
+VERSION = "0.1.0"

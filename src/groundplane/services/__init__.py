@@ -1,0 +1,1 @@
+"""The rules of the platform, one noun a file; the only writer of state."""

@@ -1,0 +1,55 @@
+"""What the platform finds about this machine."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+from groundplane.model.documents import Context, Finding
+from groundplane.model.errors import GroundError
+from groundplane.model.quantities import format_size
+from groundplane.services import backends, toolchains
+from groundplane.services.platform import Platform
+
+
+def examine(platform: Platform, context: Context) -> list[Finding]:
+    """One finding a subject; nothing is changed."""
+    found = [Finding("python", "ok", f"Python {sys.version.split()[0]}, Groundplane {platform.version}")]
+    try:
+        platform.require_space()
+        free = format_size(shutil.disk_usage(platform.home).free)
+        found.append(Finding("home", "ok", f"{platform.home}, {free} free"))
+        if platform.home.stat().st_mode & 0o077:
+            text = f"other users can look into {platform.home}, where runs, logs and artifacts are"
+            found.append(Finding("home", "warning", text, f"chmod 700 {platform.home}"))
+    except GroundError as error:
+        found.append(Finding("home", "error", error.message, error.hint))
+    found.append(Finding("database", "ok", platform.database.shown_url))
+    for backend in backends.listing(platform):
+        level = "ok" if backend.ok else "error"
+        found.append(Finding(f"backend {backend.name}", level, backend.message, backend.hint))
+        for name, fact in backend.facts.items():
+            weak = name == "limits" and "not enforced" in fact
+            found.append(
+                Finding(
+                    f"{backend.name} {name}",
+                    "warning" if weak else "ok",
+                    fact,
+                    "run as root, or have a cgroup delegated to you, and limits are enforced" if weak else "",
+                )
+            )
+    for toolchain in toolchains.listing(platform, context):
+        here = [f"{engine.name} {engine.version or '(version unknown)'}" for engine in toolchain.engines if engine.path]
+        if here:
+            found.append(Finding(f"toolchain {toolchain.name}", "ok", ", ".join(here)))
+        elif toolchain.engines:
+            names = ", ".join(engine.name for engine in toolchain.engines)
+            found.append(
+                Finding(
+                    f"toolchain {toolchain.name}",
+                    "warning",
+                    f"none of {names} is on your PATH",
+                    f"ground toolchains install {toolchain.name}",
+                )
+            )
+    return found

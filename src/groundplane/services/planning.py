@@ -1,0 +1,217 @@
+"""From a request to a plan: snapshot, pipeline, engines, backend; everything is checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from groundplane.model import environment
+from groundplane.model.documents import Context, RunRequest
+from groundplane.model.errors import Invalid, NotFound
+from groundplane.model.pipelines import Pipeline, Step
+from groundplane.model.quantities import format_size
+from groundplane.model.resources import Resources
+from groundplane.services import engines, snapshots, spec
+from groundplane.services.plans import PlannedEngine, RunPlan
+from groundplane.services.platform import Platform, now
+from groundplane.spi import layout
+from groundplane.spi.driver import Driver
+from groundplane.spi.toolchain import Toolchain
+from groundplane.store import caches
+from groundplane.toolchains import registry
+
+DEFAULT_BACKEND = "local"
+_HEAD_BYTES = 4096
+
+
+def plan(platform: Platform, request: RunRequest) -> RunPlan:
+    """What the request would do. Raises Invalid or NotFound for all that cannot work."""
+    environment.check(request.environment)
+    backend = request.backend or DEFAULT_BACKEND
+    driver = platform.driver(backend)
+    folder = Path(request.folder)
+    if not folder.is_dir():
+        raise Invalid(f"{folder} is no folder that the control plane can see", hint="run it where the folder is")
+    if request.spec is not None:  # before the folder is read: a wrong file is told at once
+        chosen = spec.pipeline(spec.parse(request.spec), request.pipeline)
+    taken = snapshots.take(platform.home, folder, _Stats(platform), pin=_pin(platform))
+    names = {name: entry.sha256 for name, entry in taken.manifest.reachable().items()}
+    if request.spec is not None:
+        pipeline = spec.resolve(chosen, taken.names(), request.parameters)  # pyright: ignore[reportPossiblyUnboundVariable]
+        pipeline = _with_arguments(pipeline, request.arguments)
+    elif request.script is not None:
+        if request.script.removeprefix("./") not in names:
+            raise NotFound(f"there is no file {request.target!r} to run", hint="`.groundignore` may leave it out")
+        pipeline = spec.single(
+            request.script, request.toolchain, request.arguments, request.parameters, project=folder.name
+        )
+    else:
+        raise Invalid("the request names neither a script nor a pipeline")
+    pipeline = replace(pipeline, steps=tuple(_with_limits(step, request) for step in pipeline.steps))
+    _check_capacity(driver, backend, pipeline)
+    _check_copyable(driver, taken)
+    return RunPlan(
+        name=pipeline.name,
+        pipeline=pipeline,
+        lone=request.spec is None,
+        fresh=request.fresh,
+        backend=backend,
+        snapshot=taken.digest,
+        folder=request.folder,
+        engines={
+            step.name: _engine(platform, step, request.context, names, step.toolchain or request.toolchain)
+            for step in pipeline.steps
+        },
+        environment=tuple(sorted(request.environment)),
+        files=len(taken.manifest.files),
+        bytes=taken.total_bytes,
+        ignored=tuple(taken.ignored),
+    )
+
+
+def again(platform: Platform, old: RunPlan, context: Context) -> RunPlan:
+    """The old plan with its engines looked up again where they were missing."""
+    if not any(engine.missing for engine in old.engines.values()):
+        return old
+    found: dict[str, PlannedEngine] = {}
+    for step in old.pipeline.steps:
+        engine = old.engines[step.name]
+        if engine.missing:
+            sha256 = engine.script_sha256
+            head = layout.blob(platform.home, sha256).read_bytes()[:_HEAD_BYTES] if sha256 else b""
+            toolchain = registry.get(engine.toolchain)
+            engine = _located(platform, toolchain, step, context, None, sha256, head)
+        found[step.name] = engine
+    return replace(old, engines=found)
+
+
+def _engine(
+    platform: Platform, step: Step, context: Context, names: Mapping[str, str], wanted: str | None
+) -> PlannedEngine:
+    if step.script is None:
+        toolchain = registry.get("command")
+        if "/" in step.command[0]:  # of the working copy, or absolute: the start will tell
+            return PlannedEngine(toolchain=toolchain.name, name=PurePosixPath(step.command[0]).name)
+        return _located(platform, toolchain, step, context, None, "", b"")
+    path = step.script.removeprefix("./")
+    sha256 = names[path]
+    if not sha256:
+        raise Invalid(f"{step.script} is too large to be a script", hint="is it the right file?")
+    content = layout.blob(platform.home, sha256).read_bytes()
+    head = content[:_HEAD_BYTES]
+    toolchain, engine = _chosen(wanted) if wanted else (registry.detect(path, head), None)
+    toolchain.check(step.script, content)
+    return _located(platform, toolchain, step, context, engine, sha256, head)
+
+
+def _located(
+    platform: Platform,
+    toolchain: Toolchain,
+    step: Step,
+    context: Context,
+    engine: str | None,
+    sha256: str,
+    head: bytes,
+) -> PlannedEngine:
+    specs = [spec_ for spec_ in toolchain.engines_for(head, step.command) if engine in (None, spec_.name)]
+    found = engines.find(platform, specs, context, libraries=bool(step.outputs))
+    if found is None:
+        looked = ", ".join(program for spec_ in specs for program in spec_.programs)
+        return PlannedEngine(
+            toolchain=toolchain.name,
+            name=engine or (specs[0].name if len(specs) == 1 else toolchain.name),
+            missing=f"{step.script or step.name} needs {looked}, which your PATH does not have",
+            script_sha256=sha256,
+        )
+    return PlannedEngine(
+        toolchain=toolchain.name,
+        name=found.spec.name,
+        path=found.path,
+        version=found.version,
+        script_sha256=sha256,
+        libraries=engines.fingerprint(found.libraries) if step.outputs else "",
+    )
+
+
+def _chosen(name: str) -> tuple[Toolchain, str | None]:
+    """A toolchain by its own name, or by that of one of its engines, which is then the one."""
+    if name in registry.names():
+        return registry.get(name), None
+    for known in registry.names():
+        if any(engine.name == name for engine in registry.get(known).engines):
+            return registry.get(known), name
+    return registry.get(name), None
+
+
+def _with_arguments(pipeline: Pipeline, arguments: Sequence[str]) -> Pipeline:
+    if not arguments:
+        return pipeline
+    if len(pipeline.steps) != 1:
+        raise Invalid(
+            f"pipeline {pipeline.name!r} has {len(pipeline.steps)} steps: which one are the arguments after `--` for?",
+            hint="set `args` in the step, or use a parameter: -p NAME=VALUE",
+        )
+    step = next(iter(pipeline.steps))
+    return replace(pipeline, steps=(replace(step, arguments=(*step.arguments, *arguments)),))
+
+
+def _with_limits(step: Step, request: RunRequest) -> Step:
+    given = {"cpus": request.cpus, "memory": request.memory, "timeout": request.timeout}
+    changed = {name: value for name, value in given.items() if value is not None}
+    for name, value in changed.items():
+        if value <= 0:
+            raise Invalid(f"--{name} must be more than 0")
+    return replace(step, resources=replace(step.resources, **changed)) if changed else step
+
+
+def _check_capacity(driver: Driver, backend: str, pipeline: Pipeline) -> None:
+    """What could never fit is refused at once."""
+    if all(step.resources == Resources(timeout=step.resources.timeout) for step in pipeline.steps):
+        return
+    health = driver.check()
+    for step in pipeline.steps:
+        asked = step.resources
+        for wanted, has, what in (
+            (asked.cpus or 0, health.cpus, "CPUs"),
+            (asked.memory or 0, health.memory, "memory"),
+            (asked.gpus, health.gpus, "GPUs"),
+        ):
+            if wanted > has:
+                shown = [format_size(wanted), format_size(has)] if what == "memory" else [f"{wanted:g}", f"{has:g}"]
+                raise Invalid(
+                    f"step {step.name!r} asks for {shown[0]} {what}; backend {backend!r} has {shown[1]} in all",
+                    hint="ask for less, or choose another backend with --on (`ground backends list`)",
+                    code="never_fits",
+                )
+
+
+def _check_copyable(driver: Driver, taken: snapshots.Snapshot) -> None:
+    if taken.total_bytes > snapshots.COPY_LIMIT:
+        copied = driver.check().facts.get("working copies", "").endswith("copied")
+        snapshots.check_copyable(taken, overlay=not copied)
+
+
+class _Stats:
+    """The stat cache in the database."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._database = platform.database
+
+    def get_many(self, paths: Sequence[str]) -> Mapping[str, snapshots.Known]:
+        """See store/caches.py."""
+        with self._database.read() as connection:
+            return {path: snapshots.Known(*row) for path, row in caches.stats_of(connection, paths).items()}
+
+    def put_many(self, rows: Sequence[tuple[str, snapshots.Known]]) -> None:
+        """See store/caches.py."""
+        with self._database.write() as connection:
+            caches.put_stats(connection, rows)
+
+
+def _pin(platform: Platform) -> Callable[[Sequence[str]], None]:
+    def pin(digests: Sequence[str]) -> None:
+        with platform.database.write() as connection:
+            caches.pin(connection, digests, now())
+
+    return pin

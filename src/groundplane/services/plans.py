@@ -1,0 +1,117 @@
+"""What a run will do, decided before anything starts: pipeline, engines, snapshot, backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Connection
+
+from groundplane.model.pipelines import Pipeline, SourceKind, Step
+from groundplane.spi import wire
+from groundplane.store import documents
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEngine:
+    """What runs a step. `path` is "" when the caller has no such program (`missing` then says what was looked for).
+
+    script_sha256: the script's content. libraries: fingerprint of the engine's library folders ("" when not asked).
+    """
+
+    toolchain: str
+    name: str
+    path: str = ""
+    version: str = ""
+    missing: str = ""
+    script_sha256: str = ""
+    libraries: str = ""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Stored once as a document; a rerun uses it again.
+
+    lone: a script given alone. folder: the project folder that the caller named. environment: names of `-e` values.
+    """
+
+    name: str
+    pipeline: Pipeline
+    lone: bool
+    fresh: bool
+    backend: str
+    snapshot: str
+    folder: str
+    engines: Mapping[str, PlannedEngine]
+    environment: tuple[str, ...] = ()
+    files: int = 0
+    bytes: int = 0
+    ignored: tuple[str, ...] = field(default=())
+
+    @property
+    def shown_pipeline(self) -> str:
+        """The pipeline's name; "" for a lone script, which is none to a user."""
+        return "" if self.lone else self.pipeline.name
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Step name -> its position."""
+        return {step.name: index for index, step in enumerate(self.pipeline.steps)}
+
+    @cached_property
+    def dependents(self) -> tuple[tuple[int, ...], ...]:
+        """Per position, the positions of the steps that wait for it."""
+        found: list[list[int]] = [[] for _ in self.pipeline.steps]
+        for index, step in enumerate(self.pipeline.steps):
+            for needed in step.needs:
+                found[self.positions[needed]].append(index)
+        return tuple(tuple(row) for row in found)
+
+    def behind(self, positions: set[int]) -> list[int]:
+        """The positions of all steps that wait, directly or not, for one of these."""
+        found: set[int] = set()
+        stack = list(positions)
+        while stack:
+            for index in self.dependents[stack.pop()]:
+                if index not in found:
+                    found.add(index)
+                    stack.append(index)
+        return sorted(found)
+
+    def step(self, position: int) -> Step:
+        """The step at that position."""
+        return self.pipeline.steps[position]
+
+
+def is_dynamic(step: Step) -> bool:
+    """Whether how many tasks it has is known only when another step has ended."""
+    each = step.for_each
+    return each is not None and each.source is not None and each.source.kind is SourceKind.STEP
+
+
+def store(connection: Connection, plan: RunPlan) -> str:
+    """Its digest."""
+    return documents.put(connection, wire.encode(plan))
+
+
+def load(connection: Connection, digest: str) -> RunPlan:
+    """The plan with that digest, read once a process."""
+    found = _cache.get(digest)
+    if found is None:
+        body = documents.get(connection, digest)
+        if body is None:
+            raise LookupError(f"the database lacks document {digest}")
+        found = _cache.setdefault(digest, _read(body))
+        if len(_cache) > 256:
+            _cache.pop(next(iter(_cache)), None)
+    return found
+
+
+_cache: dict[str, RunPlan] = {}
+
+
+def _read(body: bytes) -> RunPlan:
+    plain: dict[str, Any] = wire.parse(body)
+    return wire.decode(RunPlan, plain)

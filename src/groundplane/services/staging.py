@@ -1,0 +1,180 @@
+"""What a task reads: from which blob or project file each of its inputs comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sqlalchemy import Connection
+
+from groundplane.data.formats import convertible
+from groundplane.model.pipelines import Input, SourceKind, Step
+from groundplane.model.reasons import Fault, Reason
+from groundplane.services.plans import RunPlan
+from groundplane.services.spec import fanout
+from groundplane.spi import layout
+from groundplane.spi.launch import StageIn
+from groundplane.spi.snapshots import Entry, Manifest
+from groundplane.store import caches, tasks
+
+_SHA256_LENGTH = 64
+
+
+class MissingInput(Exception):
+    """An input that is not there; carries the task's reason."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """files: for the launch. read: for the task's document. digests: input path -> content, for the reuse key."""
+
+    files: tuple[StageIn, ...]
+    read: list[dict[str, Any]]
+    digests: dict[str, str]
+
+
+def stage(connection: Connection, home: Path, plan: RunPlan, run_id: int, step: Step) -> Staged:
+    """Everything that a task reads; `step` has its fan-out's item filled in. Raises MissingInput."""
+    return _stage(connection, home, plan, run_id, step, lambda at: tasks.artifacts_of_step(connection, run_id, at))
+
+
+def planned_digests(
+    connection: Connection, home: Path, plan: RunPlan, step: Step, settled: Mapping[str, Any]
+) -> dict[str, str]:
+    """`Staged.digests` as they would be when these tasks (step name -> row) are reused. Raises MissingInput."""
+
+    def outputs(position: int) -> Sequence[Any]:
+        task = settled.get(plan.step(position).name)
+        return tasks.artifacts_of_tasks(connection, [task.id]) if task is not None else []
+
+    return _stage(connection, home, plan, 0, step, outputs).digests
+
+
+def project_files(home: Path, snapshot: str) -> list[str]:
+    """The names of the project's files, sorted."""
+    return list(_entries(home, snapshot))
+
+
+def _stage(
+    connection: Connection,
+    home: Path,
+    plan: RunPlan,
+    run_id: int,
+    step: Step,
+    outputs: Callable[[int], Sequence[Any]],
+) -> Staged:
+    found = _Found(home)
+    for wanted in step.inputs:
+        if wanted.source.kind is SourceKind.PROJECT:
+            _add_project_files(found, plan, wanted)
+        elif wanted.source.kind is SourceKind.URL:
+            url = wanted.source.path
+            sha256, _ = caches.fetched(connection, run_id)[url]
+            found.add(wanted.name, url, PurePosixPath(url.partition("?")[0]).name, sha256)
+        else:
+            _add_from_step(connection, found, plan, run_id, step, wanted, outputs)
+    return Staged(tuple(found.files), found.read, found.digests)
+
+
+def urls(step: Step) -> list[str]:
+    """The URLs that the task reads."""
+    return [read.source.path for read in step.inputs if read.source.kind is SourceKind.URL]
+
+
+class _Found:
+    """What `Staged` holds, while it grows."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.files: list[StageIn] = []
+        self.read: list[dict[str, Any]] = []
+        self.digests: dict[str, str] = {}
+
+    def add(self, path: str, origin: str, source_name: str, sha256: str) -> None:
+        """A file from the store."""
+        self.place(path, origin, source_name, str(layout.blob(self.home, sha256)), sha256)
+
+    def place(self, path: str, origin: str, source_name: str, source: str, content: str) -> None:
+        """A file from anywhere; content: what tells it from another."""
+        self.note(path, origin, content)
+        convert = _needs_conversion(source_name, path)
+        self.files.append(StageIn(path=path, source=source, source_name=source_name if convert else ""))
+
+    def note(self, path: str, origin: str, content: str) -> None:
+        """A file that stands there already."""
+        sha256 = content if len(content) == _SHA256_LENGTH else ""
+        self.read.append({"name": path, "source": origin, "sha256": sha256, "lost": []})
+        self.digests[path] = content
+
+
+def _add_from_step(
+    connection: Connection,
+    found: _Found,
+    plan: RunPlan,
+    run_id: int,
+    step: Step,
+    wanted: Input,
+    outputs: Callable[[int], Sequence[Any]],
+) -> None:
+    position = plan.positions[wanted.source.step]
+    rows = outputs(position)
+    if wanted.name.endswith("/") and plan.step(position).for_each is not None:
+        by_task: dict[int, tuple[str, dict[str, Any]]] = {
+            row.number: (row.item, {}) for row in tasks.of_step(connection, run_id, position)
+        }
+        for row in rows:
+            by_task[row.number][1][row.name] = row
+        numbers = list(by_task)
+        places, index = fanout.joined(wanted, [(item, list(made)) for item, made in by_task.values()])
+        for path, index_of_task, output in places:
+            row = by_task[numbers[index_of_task]][1][output]
+            found.add(path, f"{row.task_name}/{row.name}", row.name, row.sha256)
+        found.files.append(StageIn(path=wanted.name + fanout.INDEX, text=index))
+        return
+    by_name = {row.name: row for row in rows}
+    for path, name in fanout.placed(wanted, by_name):
+        if name not in by_name:
+            raise _missing(step, wanted)
+        row = by_name[name]
+        found.add(path, f"{row.task_name}/{row.name}", row.name, row.sha256)
+
+
+def _add_project_files(found: _Found, plan: RunPlan, wanted: Input) -> None:
+    entries = _entries(found.home, plan.snapshot)
+    for path, name in fanout.placed(wanted, entries):
+        entry = entries[name.removeprefix("./")]
+        content = entry.sha256 or f"{entry.size} {entry.mtime_ns} {entry.ctime_ns} {entry.inode}"
+        if path == name.removeprefix("./"):  # it stands in the snapshot already
+            found.note(path, name, content)
+        else:
+            source = entry.source or str(layout.blob(found.home, entry.sha256))
+            found.place(path, entry.path, entry.path, source, content)
+
+
+@lru_cache(maxsize=16)
+def _entries(home: Path, snapshot: str) -> dict[str, Entry]:
+    return Manifest.from_json(layout.manifest(home, snapshot).read_bytes()).reachable()
+
+
+def _needs_conversion(source_name: str, path: str) -> bool:
+    ends = PurePosixPath(source_name).suffix.lower(), PurePosixPath(path).suffix.lower()
+    return ends[0] != ends[1] and convertible(source_name, path)
+
+
+def _missing(step: Step, wanted: Input) -> MissingInput:
+    origin = f"{wanted.source.step}/{wanted.source.path}"
+    return MissingInput(
+        Reason(
+            "missing_input",
+            f"step {step.name!r} reads {origin!r}, which step {wanted.source.step!r} did not make",
+            hint=f"`ground artifacts list latest` shows what {wanted.source.step!r} left",
+            fault=Fault.USER,
+        )
+    )

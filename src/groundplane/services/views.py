@@ -1,0 +1,92 @@
+"""Rows as the documents that users see."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+from sqlalchemy import Connection
+
+from groundplane.model.documents import InputDocument, OutputDocument, RunDocument, TaskDocument
+from groundplane.model.errors import Unavailable
+from groundplane.model.pipelines import Source, SourceKind
+from groundplane.services import plans, reasons
+from groundplane.services.plans import PlannedEngine, RunPlan
+from groundplane.services.platform import Platform, iso
+from groundplane.store import tasks
+
+
+def run(platform: Platform, connection: Connection, row: Any, *, whole: bool) -> RunDocument:
+    """A run; `whole` with its tasks."""
+    return RunDocument(
+        id=row.uid,
+        name=row.name,
+        state=row.state,
+        reason=reasons.from_text(row.reason) or _waiting_for_space(platform, row.state),
+        project=row.project,
+        pipeline=row.pipeline,
+        backend=row.backend,
+        actor=row.actor,
+        parameters=json.loads(row.parameters),
+        environment=tuple(json.loads(row.environment)),
+        submitted_at=iso(row.submitted_at) or "",
+        started_at=iso(row.started_at),
+        finished_at=iso(row.finished_at),
+        metrics=json.loads(row.metrics) if row.metrics else {},
+        rerun_of=row.rerun_of,
+        task_count=row.task_count,
+        tasks=_tasks(connection, row.id, plans.load(connection, row.plan)) if whole else (),
+    )
+
+
+def source_text(source: Source) -> str:
+    """A source as ground.toml writes it."""
+    return f"{source.step}/{source.path}" if source.kind is SourceKind.STEP else source.path
+
+
+def _tasks(connection: Connection, run_id: int, plan: RunPlan) -> tuple[TaskDocument, ...]:
+    outputs: dict[int, list[OutputDocument]] = defaultdict(list)
+    for row in tasks.artifacts_of_run(connection, run_id):
+        lost = tuple(json.loads(row.lost)) if row.lost else ()
+        outputs[row.task_id].append(OutputDocument(row.name, row.kind, row.size, row.sha256, lost))
+    return tuple(_task(row, plan, tuple(outputs.get(row.id, ()))) for row in tasks.of_run(connection, run_id))
+
+
+def _task(row: Any, plan: RunPlan, outputs: tuple[OutputDocument, ...]) -> TaskDocument:
+    step = plan.step(row.position)
+    engine: PlannedEngine = plan.engines[step.name]
+    usage: dict[str, float] = {}
+    if row.wall is not None:
+        usage = {"wall_seconds": row.wall / 1e6, "cpu_seconds": row.cpu / 1e6, "memory_bytes": row.memory}
+    return TaskDocument(
+        name=row.name,
+        step=step.name,
+        toolchain=engine.toolchain,
+        engine=engine.name,
+        engine_version=engine.version,
+        state=row.state,
+        reason=reasons.from_text(row.reason),
+        exit_code=row.exit_code,
+        reused=row.reused,
+        attempts=row.attempts,
+        started_at=iso(row.started_at),
+        finished_at=iso(row.finished_at),
+        usage=usage,
+        inputs=tuple(
+            InputDocument(read["name"], read["source"], read["sha256"], tuple(read["lost"]))
+            for read in (json.loads(row.inputs) if row.inputs else ())
+        ),
+        outputs=outputs,
+    )
+
+
+def _waiting_for_space(platform: Platform, state: str) -> Any:
+    """A run that waits says for what, when that is known."""
+    if state != "queued":
+        return None
+    try:
+        platform.require_space()
+    except Unavailable as full:
+        return reasons.of_error(full)
+    return None

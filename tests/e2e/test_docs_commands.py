@@ -1,0 +1,144 @@
+"""Every command that a page shows does what the page says.
+
+A fenced block ```console is run in a folder of the page's own: lines that begin with `$ ` are commands, the others
+are lines that they print (`…` stands for anything). A command that fails says so: `# exit code 2`. A block whose
+info string has a file name (```python fit.py) is written into that folder first. The folder has a copy of examples/.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.e2e.cli_ground import BIN, Ground
+from tests.parts import require
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"]
+BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<file>\S+))?\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+EXIT = re.compile(r"#\s*exit code (\d+)\s*$")
+MARK = "::command "
+CHECKOUT_PYTHON = {"docs/sdk.md"}  # there the reader's Python is the one that has Groundplane
+PARTS = {"r": r"\.R\b|examples/trial", "matlab": r"\.m\b|examples/trial", "spss": r"\.sps\b|examples/trial"}
+
+
+class Shown(NamedTuple):
+    command: str
+    code: int
+    lines: tuple[str, ...]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of a Python with what the examples import, as a reader would make it."""
+    folder = tmp_path_factory.mktemp("python") / "venv"
+    uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
+    for command in (
+        [uv, "venv", "--quiet", "--python", str((BIN / "python").resolve()), str(folder)],
+        [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "ipykernel", "-r",
+         str(ROOT / "examples" / "trial" / "requirements.txt")],
+    ):  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True, timeout=200)
+    return folder / "bin"
+
+
+@pytest.fixture
+def reader(tmp_path: Path, environment: Path) -> Iterator[Ground]:
+    """Somebody who reads a page and types what it says."""
+    ground = Ground(tmp_path)
+    ground.env["PATH"] = f"{environment}:{ground.env['PATH']}"
+    ground.env["VIRTUAL_ENV"] = str(environment.parent)
+    shutil.copytree(ROOT / "examples", ground.work / "examples")
+    yield ground
+    ground.close()
+
+
+def shown(body: str) -> list[Shown]:
+    """The commands of a block with what they are said to print."""
+    found: list[Shown] = []
+    for line in body.splitlines():
+        if line.startswith("$ "):
+            code = EXIT.search(line)
+            found.append(Shown(EXIT.sub("", line[2:]).rstrip(), int(code[1]) if code else 0, ()))
+        else:
+            assert found, f"a block of commands begins with a `$ `: {line!r}"
+            last = found[-1]
+            found[-1] = last._replace(lines=(*last.lines, line)) if line.strip() else last
+    return found
+
+
+def type_all(ground: Ground, commands: list[Shown]) -> list[tuple[int, str]]:
+    """Types them into one shell; exit code and output of each."""
+    script = "".join(f"{each.command}\nprintf '\\n{MARK}%s\\n' $?\n" for each in commands)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=ground.work, env=ground.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, timeout=200, encoding="utf-8", check=False,
+    )  # fmt: skip
+    parts = re.split(rf"^{MARK}(\d+)\n", done.stdout, flags=re.MULTILINE)
+    return [(int(code), text) for text, code in zip(parts[0::2], parts[1::2], strict=False)]
+
+
+def printed(line: str, output: str) -> bool:
+    """Whether the output has the line; `…` stands for anything, and so does what follows it."""
+    pattern = ".*".join(re.escape(part).replace(r"\ ", " +") for part in re.split(r" *… *", line.rstrip()))
+    return any(re.fullmatch(pattern, found.rstrip()) for found in output.splitlines())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_shows_is_true(page: Path, reader: Ground) -> None:
+    text = page.read_text(encoding="utf-8")
+    for part, pattern in PARTS.items():
+        if re.search(pattern, text):
+            require(part)
+    if str(page.relative_to(ROOT)) in CHECKOUT_PYTHON:
+        reader.env["PATH"] = f"{BIN}:{reader.env['PATH']}"
+        reader.env["VIRTUAL_ENV"] = str(BIN.parent)
+    for block in BLOCK.finditer(text):
+        if block["file"]:
+            reader.write(block["file"], block["body"])
+        if block["language"] != "console":
+            continue
+        commands = shown(block["body"])
+        results = type_all(reader, commands)
+        assert len(results) == len(commands), (commands, results)
+        for (command, code, lines), (ended, output) in zip(commands, results, strict=True):
+            assert ended == code, f"{page.name}: $ {command}\nexit code {ended}\n{output}"
+            for line in lines:
+                assert printed(line, output), (
+                    f"{page.name}: $ {command}\nis said to print {line!r}, but printed\n{output}"
+                )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_page_shows_commands_that_nothing_runs(page: Path) -> None:
+    for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        assert block["file"] or block["language"] not in ("sh", "bash", "shell"), f"{page.name}: {block['body']}"
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"\| `(ground run [^`]+)` \|", (ROOT / "examples" / "README.md").read_text(encoding="utf-8"))
+)
+def test_every_example_runs(command: str, reader: Ground) -> None:
+    for part, pattern in PARTS.items():
+        if re.search(pattern, command):
+            require(part)
+    if command.split()[2].endswith(".sas"):
+        reader("toolchains", "install", "saslite")
+    done = subprocess.run(
+        [BIN / "ground", *command.split()[1:]], cwd=reader.work, env=reader.env, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=200, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"1189\.1|analysis  succeeded", done.stdout), done.stdout
+
+
+def test_the_folder_of_a_page_is_not_the_checkout(reader: Ground) -> None:
+    assert not reader.work.is_relative_to(ROOT)
+    assert os.fspath(ROOT) not in reader.env["GROUND_HOME"]

@@ -1,0 +1,24 @@
+"""Whose fault it is that outputs could not be kept."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from groundplane.agent.endings import _not_kept  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "fault"),
+    [
+        (OSError(errno.ENOSPC, "full", "x"), "no_space", "platform"),
+        (OSError(errno.EIO, "input/output error"), "start_failed", "platform"),
+        (PermissionError(errno.EACCES, "permission denied", "x"), "unkept_output", "user"),
+        (RecursionError("too deep"), "unkept_output", "user"),
+    ],
+)
+def test_only_what_passes_is_the_platforms(error: Exception, code: str, fault: str) -> None:
+    reason = _not_kept(error)
+    assert (reason.code, reason.fault) == (code, fault)
+    assert "could not be kept" in reason.message
