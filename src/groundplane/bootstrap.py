@@ -149,6 +149,7 @@ def _serve(
     app.add_middleware(activity.middleware)
     gc.freeze()  # what was imported stays: the collector need not look at it again and again
     gc.set_threshold(20_000, 20, 50)
+    sys.setswitchinterval(0.0005)  # the engine's threads hand work to each other: they must not wait for a request's
 
     def started(stop: Callable[[], None]) -> None:
         platform.stop = stop
