@@ -1,7 +1,8 @@
 """Once a turn: what has happened is written, made durable, and only then told.
 
-A start is told as soon as it is in the journal; an ending when log and journal are on the disk. On a full disk
-nothing is told before there is room again: what was recorded is never lost.
+A start is told as soon as it is in the journal; an ending when its log is on the disk, and the journal with it or a
+moment later: whoever is told of it makes it durable himself. On a full disk nothing is told before there is room
+again: what was recorded is never lost.
 """
 
 from __future__ import annotations
@@ -94,7 +95,11 @@ class Ledger:
         fds = [segment.fd for segment in self._segments.unsynced]
         self._segments.unsynced.clear()
         closing = self._segments.close_unused()
-        self._syncer.sync([*fds, self._journal.fd], closing, partial(self._durable, ended))
+        if fds:
+            self._syncer.sync([*fds, self._journal.fd], closing, partial(self._durable, ended))
+        else:  # no line of a log can be lost: told at once, and the journal is on the disk a moment later
+            self._durable(ended, None)
+            self._syncer.sync([self._journal.fd], closing, _complain)
 
     def _wake_in(self, delay: float, what: str) -> None:
         """The turn that a timer brings about commits again."""
@@ -103,8 +108,12 @@ class Ledger:
             self._loop.later(delay, partial(self._armed.discard, what))
 
     def _durable(self, ended: list[tuple[Observation, bytes]], failure: OSError | None) -> None:
-        if failure is not None:
-            print(f"sync failed: {failure}", file=sys.stderr, flush=True)
+        _complain(failure)
         for told, body in ended:
             self._book.publish(told, body)
         self._changed(set())
+
+
+def _complain(failure: OSError | None) -> None:
+    if failure is not None:
+        print(f"sync failed: {failure}", file=sys.stderr, flush=True)
