@@ -22,8 +22,6 @@ from groundplane.spi import layout
 from groundplane.spi.launch import Launch
 from groundplane.store import attempts, caches, runs, tasks
 
-_MOST_UNSEALED = 16
-
 
 @dataclass(slots=True)
 class Claims:
@@ -154,11 +152,12 @@ class _Prepared:
 
 
 class _Batch:
-    """What the tasks of one transaction share."""
+    """What the tasks of one transaction share: a run's variables are unsealed once."""
 
     def __init__(self, platform: Platform, connection: Connection) -> None:
         self._platform = platform
         self._connection = connection
+        self._runs: dict[int, tuple[Variables, dict[str, str], tuple[str, ...]]] = {}
 
     def prepare(self, plan: RunPlan, step: Step, row: Any, *, reusing: bool = True) -> _Prepared | progress.Ended:
         found, base, secrets = self._of_run(row.run_id, row.run_uid)
@@ -182,13 +181,10 @@ class _Batch:
         return _Prepared(self._platform, plan, step, row, staged, base, secrets, key)
 
     def _of_run(self, run_id: int, run_uid: str) -> tuple[Variables, dict[str, str], tuple[str, ...]]:
-        kept = self._platform.unsealed
-        if run_id not in kept:
+        if run_id not in self._runs:
             found = variables.unseal(self._platform.home, self._connection, run_id, run_uid)
-            while len(kept) >= _MOST_UNSEALED:
-                kept.pop(next(iter(kept)))
-            kept[run_id] = (found, found.base(self._platform.home), found.secrets)
-        return kept[run_id]
+            self._runs[run_id] = (found, found.base(self._platform.home), found.secrets)
+        return self._runs[run_id]
 
 
 def _not_fetched(connection: Connection, row: Any, step: Step) -> list[str]:

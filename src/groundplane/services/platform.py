@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from groundplane.model.errors import NotFound, Unavailable
 from groundplane.model.ids import new_id
@@ -24,7 +23,6 @@ _LARGEST_FLOOR = 64 * 1024 * 1024
 class Platform:
     """One control plane: its home folder, database, drivers by backend name. `holder` names it in leases.
 
-    `unsealed` keeps the variables of the runs at hand.
     `vetoes` are asked by the gate before each change and raise Denied. `stop` asks the process to end, with its agents
     when `end_agents`.
     """
@@ -38,7 +36,6 @@ class Platform:
     notifier: Notifier = field(default_factory=Notifier)
     vetoes: list[Callable[[str, str, str], None]] = field(default_factory=list[Callable[[str, str, str], None]])
     holder: str = field(default_factory=new_id)
-    unsealed: dict[int, Any] = field(default_factory=dict[int, Any])
     version: str = VERSION
     started_at: int = field(default_factory=lambda: time.time_ns() // 1000)
     pid: int = field(default_factory=os.getpid)
