@@ -39,7 +39,7 @@ def claim(platform: Platform, connection: Connection, backend: str, limit: int, 
     rows = tasks.claimable(connection, backend, platform.driver(backend).site, limit)
     if not rows:
         return found
-    begun = runs.begin(connection, {row.run_id for row in rows if row.run_state == "queued"}, at)
+    runs.begin(connection, {row.run_id for row in rows if row.run_state == "queued"}, at)
     taken: list[dict[str, Any]] = []
     new_attempts: list[dict[str, Any]] = []
     moves: list[dict[str, Any]] = []
@@ -95,8 +95,6 @@ def claim(platform: Platform, connection: Connection, backend: str, limit: int, 
     attempts.add(connection, new_attempts)
     runs.add_transitions(connection, moves)
     found.runs |= progress.end(platform, connection, ended, at)
-    if begun:
-        found.runs |= {row.run_uid for row in rows}
     return found
 
 

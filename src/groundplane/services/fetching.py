@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from groundplane.model.reasons import Fault, Reason
-from groundplane.services import claims, plans, progress, staging
+from groundplane.services import claims, plans, staging
 from groundplane.services.platform import Platform, now
 from groundplane.services.spec import fanout
 from groundplane.spi import layout
@@ -55,7 +55,7 @@ def fetch(platform: Platform, task_id: int, run_id: int, url: str) -> None:
         else:
             claims.fetch_done(connection, task_id)
             changed = set[str]()
-    progress.notify(platform, changed)
+    platform.notifier.notify(*changed)
 
 
 def unfinished(platform: Platform) -> list[tuple[int, int, str]]:

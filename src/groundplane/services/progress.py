@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -279,8 +279,3 @@ def _outcome(connection: Connection, row: Any) -> tuple[str, Reason | None]:
     if row.task_count > 1 or failure.name != row.name:
         reason = Reason(reason.code, f"{failure.name}: {reason.message}", reason.hint, reason.fault)
     return "lost" if failure.state == "lost" else "failed", reason
-
-
-def notify(platform: Platform, changed: Iterable[str]) -> None:
-    """After the commit: tells who follows these runs."""
-    platform.notifier.notify(*changed)

@@ -95,17 +95,14 @@ def open_runs(connection: Connection) -> Sequence[Any]:
     return connection.execute(select(runs).where(runs.c.state.in_(_OPEN)).order_by(runs.c.id)).all()
 
 
-def begin(connection: Connection, run_ids: Iterable[int], at: int) -> list[int]:
-    """queued -> running for those that are queued; these."""
-    begun: list[int] = []
+def begin(connection: Connection, run_ids: Iterable[int], at: int) -> None:
+    """queued -> running for those that are queued."""
     for run_id in run_ids:
         changed = connection.execute(
             update(runs).where(runs.c.id == run_id, runs.c.state == "queued").values(state="running", started_at=at)
         )
         if changed.rowcount:
-            begun.append(run_id)
             connection.execute(insert(transitions).values(run_id=run_id, state="running", at=at))
-    return begun
 
 
 _CHANGE_OPEN = (
