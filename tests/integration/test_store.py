@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from alembic import command
 from sqlalchemy import Text, create_engine, event, inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.store import attempts, runs, tables, tasks, upserts
@@ -194,6 +195,21 @@ def test_a_write_is_all_or_nothing(database_url: str) -> None:
         raise ZeroDivisionError
     with database.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM pins")).scalar_one() == 0
+    database.close()
+
+
+def test_a_write_that_fails_at_its_commit_leaves_nothing_behind(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path / "ground.db"))
+    with database.write() as connection:
+        upserts.keep(connection, tables.pins, {"sha256": "kept", "at": 1})
+    with pytest.raises(IntegrityError), database.write() as connection:  # SQLite leaves the transaction open
+        connection.execute(text("PRAGMA defer_foreign_keys = ON"))
+        connection.execute(tables.variables.insert().values(run_id=7, sealed=b""))
+        upserts.keep(connection, tables.pins, {"sha256": "lost", "at": 1})
+    with database.write() as connection:
+        upserts.keep(connection, tables.pins, {"sha256": "next", "at": 1})
+    with database.read() as connection:
+        assert set(connection.execute(text("SELECT sha256 FROM pins")).scalars()) == {"kept", "next"}
     database.close()
 
 

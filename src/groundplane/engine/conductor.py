@@ -164,7 +164,7 @@ class Conductor:
                 launches.setdefault(backend, []).extend(found.launches)
                 fetches += found.fetch
                 changed |= found.runs
-                if found.runs:
+                if found.more:
                     self._maybe_ready = True
         self._after_commit(observations, settled, launches)
         self._fetcher.fetch(fetches)

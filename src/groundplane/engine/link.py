@@ -103,8 +103,10 @@ class Link:
     def cleanup(self, attempts: Sequence[str]) -> None:
         """The backend may forget these; told together with others, soon."""
         self._outstanding.difference_update(attempts)
+        idle = not self._forgettable
         self._forgettable.extend(attempts)
-        self._orders.put(lambda: None)
+        if idle:  # else the thread knows of some already, and looks again
+            self._orders.put(lambda: None)
 
     def _submit(self, launches: Sequence[Launch]) -> None:
         try:

@@ -25,11 +25,13 @@ from groundplane.store import attempts, caches, runs, tasks
 
 @dataclass(slots=True)
 class Claims:
-    """launches: to be submitted now. fetch: (task, run, URL) to be fetched first. runs: ids of those that changed."""
+    """launches: to be submitted now. fetch: (task, run, URL) to be fetched first. runs: ids of those that changed.
+    more: others may be ready: as many were found as were asked for, or some ended here and made others ready."""
 
     launches: list[Launch] = field(default_factory=list[Launch])
     fetch: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
     runs: set[str] = field(default_factory=set[str])
+    more: bool = False
 
 
 def claim(platform: Platform, connection: Connection, backend: str, limit: int, deadline: float) -> Claims:
@@ -93,8 +95,8 @@ def claim(platform: Platform, connection: Connection, backend: str, limit: int, 
         moves.append({"run_id": row.run_id, "task_id": row.id, "attempt": number, "state": "starting", "at": at})
     tasks.claim(connection, taken)
     attempts.add(connection, new_attempts)
-    runs.add_transitions(connection, moves)
-    found.runs |= progress.end(platform, connection, ended, at)
+    found.runs |= progress.end(platform, connection, ended, at, moves)
+    found.more = len(rows) == limit or bool(ended)
     return found
 
 

@@ -47,9 +47,16 @@ class _Run:
     metrics: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])  # task, sha256
 
 
-def end(platform: Platform, connection: Connection, ended: Sequence[Ended], at: int) -> set[str]:
-    """Writes these ends and all that follows from them; the ids of the runs concerned."""
+def end(
+    platform: Platform,
+    connection: Connection,
+    ended: Sequence[Ended],
+    at: int,
+    moves: Sequence[Mapping[str, Any]] = (),
+) -> set[str]:
+    """Writes these ends and all that follows from them; the ids of the runs concerned. moves: transitions before."""
     if not ended:
+        runs.add_transitions(connection, moves)
         return set()
     runs.lock(connection, {task.run_id for task in ended})
     tasks.finish(
@@ -74,14 +81,17 @@ def end(platform: Platform, connection: Connection, ended: Sequence[Ended], at: 
     runs.add_transitions(
         connection,
         [
-            {
-                "run_id": task.run_id,
-                "task_id": task.task_id,
-                "attempt": task.attempt,
-                "state": task.state,
-                "at": task.finished_at or at,
-            }
-            for task in ended
+            *moves,
+            *(
+                {
+                    "run_id": task.run_id,
+                    "task_id": task.task_id,
+                    "attempt": task.attempt,
+                    "state": task.state,
+                    "at": task.finished_at or at,
+                }
+                for task in ended
+            ),
         ],
     )
     by_run: dict[int, _Run] = defaultdict(_Run)
@@ -97,21 +107,21 @@ def end(platform: Platform, connection: Connection, ended: Sequence[Ended], at: 
 
 
 def _advance(platform: Platform, connection: Connection, run_id: int, run: _Run, at: int) -> str:
-    row = runs.by_key(connection, run_id, lock=True)
+    row = runs.change_open(connection, run_id, -run.closed)
     plan = plans.load(connection, row.plan)
     if run.metrics:
         _add_metrics(platform, connection, row, run.metrics)
-    closed, added = run.closed, 0
-    if run.failed:
-        closed += _cancel_behind(connection, row, plan, run.failed, at)
+    closed = _cancel_behind(connection, row, plan, run.failed, at) if run.failed else 0
     complete = [
         position
         for position, count in sorted(run.done.items())
         if runs.remaining_less(connection, run_id, position, count) == 0
     ]
     more_closed, added = follow(connection, row, plan, complete)
-    open_tasks = runs.change_open(connection, run_id, added - closed - more_closed, added)
-    if open_tasks == 0:
+    closed += more_closed
+    if closed or added:
+        row = runs.change_open(connection, run_id, added - closed, added)
+    if row.open_tasks == 0:
         _finish(connection, row, at)
     return row.uid
 
@@ -220,8 +230,9 @@ def close_queued(connection: Connection, run_id: int, state: str, reason: Reason
 
 def close_run_if_done(connection: Connection, run_id: int, closed: int, at: int) -> None:
     """Counts tasks that ended elsewhere; ends the run with its last one."""
-    if runs.change_open(connection, run_id, -closed) == 0:
-        _finish(connection, runs.by_key(connection, run_id, lock=True), at)
+    row = runs.change_open(connection, run_id, -closed)
+    if row.open_tasks == 0:
+        _finish(connection, row, at)
 
 
 def _cancel_behind(

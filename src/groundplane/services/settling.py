@@ -104,9 +104,8 @@ class _Batch:
         tasks.set_running(connection, self.tasks_started)
         attempts.finish(connection, self.finished)
         tasks.requeue(connection, self.requeued)
-        runs.add_transitions(connection, self.moves)
         tasks.add_artifacts(connection, self.artifacts)
-        progress.end(platform, connection, self.ended, at)
+        progress.end(platform, connection, self.ended, at, self.moves)
 
 
 def _end(connection: Connection, batch: _Batch, row: Any, seen: Observation) -> None:

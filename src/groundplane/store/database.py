@@ -36,6 +36,7 @@ class Database:
         self.sqlite = url.startswith("sqlite")
         self._engine = _sqlite_engine(url) if self.sqlite else _postgres_engine(url)
         self._writing = self._engine.execution_options(ground_write=True)
+        self._writer: Connection | None = None
         self._writers: Any = threading.RLock() if self.sqlite else nullcontext()
         try:
             self._prepare()
@@ -61,7 +62,7 @@ class Database:
     def write(self) -> Generator[Connection]:
         """All or nothing. Raises Unavailable `no_space` when the disk is full."""
         try:
-            with self._writers, self._writing.begin() as connection:
+            with self._writers, self._begin() as connection:
                 yield connection
         except OperationalError as error:
             if is_full(error):
@@ -78,6 +79,8 @@ class Database:
 
     def close(self) -> None:
         """Ends the connections."""
+        with self._writers:
+            self._drop_writer()
         self._engine.dispose()
 
     def listen(self, channel: str) -> Any:
@@ -88,6 +91,28 @@ class Database:
         connection = psycopg.connect(url, autocommit=True)
         connection.execute(f"LISTEN {channel}".encode())
         return connection
+
+    @contextmanager
+    def _begin(self) -> Generator[Connection]:
+        """A write transaction. SQLite's are all on one connection: it knows what it wrote, another would read again."""
+        if not self.sqlite:
+            with self._writing.begin() as connection:
+                yield connection
+            return
+        if self._writer is None:
+            self._writer = self._writing.connect()
+        try:
+            with self._writer.begin():
+                yield self._writer
+        except BaseException:
+            self._drop_writer()
+            raise
+
+    def _drop_writer(self) -> None:
+        """Back to the pool, which rolls back what a COMMIT that failed has left begun."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
     def _prepare(self) -> None:
         with self._writers, self._writing.begin() as connection:

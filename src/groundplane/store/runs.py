@@ -22,9 +22,13 @@ def add(connection: Connection, values: Mapping[str, Any], step_rows: Sequence[M
     return run_id
 
 
+# What each turn of the engine, or each look of a follower, asks is built once: building costs more than asking.
+_BY_UID = select(runs).where(runs.c.uid == bindparam("of"))
+
+
 def by_uid(connection: Connection, uid: str) -> Any | None:
     """The run of that id."""
-    return connection.execute(select(runs).where(runs.c.uid == uid)).first()
+    return connection.execute(_BY_UID, {"of": uid}).first()
 
 
 def ended_before(connection: Connection, at: int, after: int, limit: int) -> list[tuple[int, str]]:
@@ -33,7 +37,6 @@ def ended_before(connection: Connection, at: int, after: int, limit: int) -> lis
     return [(row.id, row.uid) for row in connection.execute(query.order_by(runs.c.id).limit(limit))]
 
 
-# What each turn of the engine asks is built once: building costs more than asking.
 _BY_KEY = select(runs).where(runs.c.id == bindparam("key"))
 _BY_KEY_LOCKED = _BY_KEY.with_for_update(key_share=True)
 _ATTEMPTED = select(attempts.c.run_id).where(attempts.c.uid.in_(bindparam("uids", expanding=True)))
@@ -95,6 +98,20 @@ def open_runs(connection: Connection) -> Sequence[Any]:
     return connection.execute(select(runs).where(runs.c.state.in_(_OPEN)).order_by(runs.c.id)).all()
 
 
+def plans_in_use(connection: Connection, since: int | None) -> list[tuple[str, str]]:
+    """(project, plan) of the open runs, and of those submitted since then (µs UTC), each pair once."""
+    used = runs.c.state.in_(_OPEN)
+    if since is not None:
+        used |= runs.c.submitted_at >= since
+    rows = connection.execute(select(runs.c.project, runs.c.plan).where(used).distinct())
+    return [(row.project, row.plan) for row in rows]
+
+
+def set_plan(connection: Connection, run_id: int, plan: str) -> None:
+    """What the run will do is more exactly known."""
+    connection.execute(update(runs).where(runs.c.id == run_id).values(plan=plan))
+
+
 def begin(connection: Connection, run_ids: Iterable[int], at: int) -> None:
     """queued -> running for those that are queued."""
     for run_id in run_ids:
@@ -109,14 +126,13 @@ _CHANGE_OPEN = (
     update(runs)
     .where(runs.c.id == bindparam("key"))
     .values(open_tasks=runs.c.open_tasks + bindparam("more"), task_count=runs.c.task_count + bindparam("new"))
+    .returning(runs)
 )
-_OPEN_TASKS = select(runs.c.open_tasks).where(runs.c.id == bindparam("key"))
 
 
-def change_open(connection: Connection, run_id: int, by: int, tasks_by: int = 0) -> int:
-    """Adds to open_tasks and task_count; what is open then. Locks the row until the commit."""
-    connection.execute(_CHANGE_OPEN, {"key": run_id, "more": by, "new": tasks_by})
-    return connection.execute(_OPEN_TASKS, {"key": run_id}).scalar_one()
+def change_open(connection: Connection, run_id: int, by: int, tasks_by: int = 0) -> Any:
+    """Adds to open_tasks and task_count; the run as it is then. Locks the row until the commit."""
+    return connection.execute(_CHANGE_OPEN, {"key": run_id, "more": by, "new": tasks_by}).one()
 
 
 def finish(connection: Connection, run_id: int, state: str, reason: str | None, at: int) -> bool:
@@ -149,28 +165,30 @@ def set_metrics(connection: Connection, run_id: int, metrics: str) -> None:
 
 
 _AMONG = (steps.c.run_id == bindparam("key")) & steps.c.position.in_(bindparam("places", expanding=True))
-_WAITING_LESS = update(steps).where(_AMONG).values(waiting=steps.c.waiting - 1)
-_WAITING_NO_MORE = select(steps.c.position).where(_AMONG, steps.c.waiting == 0).order_by(steps.c.position)
+_WAITING_LESS = (
+    update(steps).where(_AMONG).values(waiting=steps.c.waiting - 1).returning(steps.c.position, steps.c.waiting)
+)
 
 
 def waiting_less(connection: Connection, run_id: int, positions: Sequence[int]) -> list[int]:
     """Each of these steps waits for one step less; those that wait for none now."""
     if not positions:
         return []
-    which = {"key": run_id, "places": list(positions)}
-    connection.execute(_WAITING_LESS, which)
-    return list(connection.execute(_WAITING_NO_MORE, which).scalars())
+    changed = connection.execute(_WAITING_LESS, {"key": run_id, "places": list(positions)})
+    return sorted(position for position, waiting in changed if waiting == 0)
 
 
-_ONE_STEP = (steps.c.run_id == bindparam("key")) & (steps.c.position == bindparam("place"))
-_REMAINING_LESS = update(steps).where(_ONE_STEP).values(remaining=steps.c.remaining - bindparam("less"))
-_REMAINING = select(steps.c.remaining).where(_ONE_STEP)
+_REMAINING_LESS = (
+    update(steps)
+    .where(steps.c.run_id == bindparam("key"), steps.c.position == bindparam("place"))
+    .values(remaining=steps.c.remaining - bindparam("less"))
+    .returning(steps.c.remaining)
+)
 
 
 def remaining_less(connection: Connection, run_id: int, position: int, by: int) -> int:
     """The step has so many tasks less to succeed; what remains. Locks the row until the commit."""
-    connection.execute(_REMAINING_LESS, {"key": run_id, "place": position, "less": by})
-    return connection.execute(_REMAINING, {"key": run_id, "place": position}).scalar_one()
+    return connection.execute(_REMAINING_LESS, {"key": run_id, "place": position, "less": by}).scalar_one()
 
 
 def expand(connection: Connection, run_id: int, position: int, count: int) -> bool:

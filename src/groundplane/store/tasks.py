@@ -64,13 +64,20 @@ def counts(connection: Connection, run_id: int) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
+_make_ready = (
+    update(tasks)
+    .where(
+        tasks.c.run_id == bindparam("key"),
+        tasks.c.position == bindparam("place"),
+        tasks.c.state == "queued",
+    )
+    .values(ready=1)
+)
+
+
 def make_ready(connection: Connection, run_id: int, positions: Sequence[int]) -> None:
     """These steps' tasks may be claimed."""
-    connection.execute(
-        update(tasks)
-        .where(tasks.c.run_id == run_id, tasks.c.position.in_(positions), tasks.c.state == "queued")
-        .values(ready=1)
-    )
+    connection.execute(_make_ready, [{"key": run_id, "place": position} for position in positions])
 
 
 def set_ready(connection: Connection, task_ids: Sequence[int], ready: int) -> None:
