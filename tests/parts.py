@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import urllib.request
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ _PROGRAMS = {
     "matlab": ("octave-cli",),
     "spss": ("pspp",),
     "docker": ("docker",),
+    "mmdebstrap": ("mmdebstrap", "apt-get"),
     "chromium": ("chromium",),
     "saslite": (),
 }
@@ -26,7 +29,19 @@ def available(part: str) -> bool:
         return POSTGRES_BIN is not None or shutil.which("initdb") is not None
     if part == "root":
         return os.geteuid() == 0
+    if part == "debian-mirror":
+        return _debian_mirror()
     return all(shutil.which(program) for program in _PROGRAMS[part])
+
+
+@cache
+def _debian_mirror() -> bool:
+    address = "http://deb.debian.org/debian/dists/trixie/Release"
+    try:
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
 
 
 def require(part: str) -> None:

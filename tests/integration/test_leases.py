@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from groundplane.client import Client
-from groundplane.engine.fetcher import Fetcher
+from groundplane.engine.errands import Errands
 from groundplane.model.reasons import Reason
 from groundplane.services import leases
 from groundplane.spi.launch import Launch
@@ -138,7 +138,7 @@ def test_urls_that_a_gone_one_was_fetching_are_fetched(
 ) -> None:
     first, second = pair
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(Fetcher, "fetch", lambda self, wanted: None)
+        meanwhile.setattr(Errands, "add", lambda self, errands: None)
         uid = first.submit('[pipelines.p.steps.a]\ncommand = ["/fake/a"]\ninputs = { "x" = "http://127.0.0.1:9/x" }\n')
         with first.platform.database.read() as connection:
             first.until(lambda: tasks.with_ready(connection, 2))

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from groundplane.api import artifacts, backends, control, problems, runs, toolchains
+from groundplane.api import artifacts, backends, control, environments, images, licences, problems, runs, toolchains
 from groundplane.api.peers import Gate, make_token
 from groundplane.api.streams import Closing
 from groundplane.services.platform import Platform
@@ -29,7 +29,7 @@ def create(platform: Platform) -> FastAPI:
     app.add_middleware(Gate, home=platform.home)
     problems.install(app)
     api = APIRouter(prefix=PREFIX)
-    for room in (runs, artifacts, backends, toolchains, control):
+    for room in (runs, artifacts, environments, images, backends, licences, toolchains, control):
         api.include_router(room.router)
     app.include_router(api)
     make_token(platform.home)

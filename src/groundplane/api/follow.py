@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from starlette.concurrency import run_in_threadpool
 
@@ -28,6 +28,9 @@ _SHARE = 10
 """A look at a run takes at most a tenth of the time between two, however many tasks it has."""
 _PIPELINE_PAUSE = 0.05
 _LONGEST_PAUSE = 0.03
+_SILENCE = 0.3
+"""Seconds from which on a follower who wants no progress else may be told what the run waits for."""
+Progress = Literal["all", "waiting", "none"]
 
 
 async def batches(
@@ -64,7 +67,7 @@ async def log_stream(
 
 
 async def follow_stream(
-    platform: Platform, run: str, cursor: str, *, log: bool, progress: bool, closing: Closing
+    platform: Platform, run: str, cursor: str, *, log: bool, progress: Progress, closing: Closing
 ) -> AsyncIterator[bytes]:
     """JSON lines: `{"logs": […], "cursor": …}`, `{"progress": …}`, and last `{"run": …}`."""
     try:
@@ -75,10 +78,11 @@ async def follow_stream(
 
 
 async def _followed(
-    platform: Platform, run: str, cursor: str, *, log: bool, progress: bool, closing: Closing
+    platform: Platform, run: str, cursor: str, *, log: bool, progress: Progress, closing: Closing
 ) -> AsyncIterator[bytes]:
     seen = Seen()
     start = due = quiet = time.monotonic()
+    asked = start + _SILENCE - _NET
     with Wake(platform, run, closing) as wake:
         stale = True
         while not wake.closed:
@@ -86,10 +90,13 @@ async def _followed(
             ended, document = False, None
             if stale and time.monotonic() >= due:
                 began = time.monotonic()
-                ended, document = await _look(platform, run, progress)
+                whole = progress == "all" or (progress == "waiting" and began - asked > _NET)
+                asked = began if whole else asked
+                ended, document = await _look(platform, run, whole)
                 now = time.monotonic()
                 due, stale = now + _pause(document, now - began, now - start), False
-                if document is not None and (change := seen.update(document)) is not None and progress:
+                change = seen.update(document) if document is not None else None
+                if change is not None and (progress == "all" or any(task.waiting for task in change.changed)):
                     quiet = now
                     yield line({"progress": change})
             if log:
@@ -107,9 +114,9 @@ async def _followed(
                 yield b"\n"
 
 
-async def _look(platform: Platform, run: str, progress: bool) -> tuple[bool, RunDocument | None]:
-    """Whether it has ended, and the run when its progress is wanted: that costs more."""
-    if not progress:
+async def _look(platform: Platform, run: str, whole: bool) -> tuple[bool, RunDocument | None]:
+    """Whether it has ended, and the run when it is wanted: that costs more."""
+    if not whole:
         return await run_in_threadpool(runs.state, platform, run) in FINAL, None
     document = await run_in_threadpool(runs.show, platform, run)
     return document.state in FINAL, document

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
 
 from groundplane.api.control import ShutdownRequest
+from groundplane.api.licences import LicenceRequest
 from groundplane.model import documents
 
 JSON, LINES, BYTES = "application/json", "application/jsonl", "application/octet-stream"
@@ -38,8 +39,26 @@ REPLIES: dict[Operation, tuple[str, Any]] = {
     ("get", "/runs/{ref}/logs"): (LINES, documents.LogLine),
     ("get", "/runs/{ref}/artifacts"): (JSON, tuple[documents.ArtifactDocument, ...]),
     ("get", "/runs/{ref}/artifacts/{task}/{name}"): (BYTES, bytes),
+    ("post", "/environments/lock"): (LINES, dict[str, Any]),
+    ("post", "/environments/build"): (LINES, dict[str, Any]),
+    ("post", "/environments/pool"): (LINES, dict[str, Any]),
+    ("post", "/environments/verify"): (LINES, dict[str, Any]),
+    ("post", "/environments/outdated"): (LINES, dict[str, Any]),
+    ("post", "/environments/list"): (JSON, tuple[dict[str, Any], ...]),
+    ("post", "/environments/show"): (JSON, dict[str, Any]),
+    ("post", "/environments/diff"): (JSON, dict[str, Any]),
+    ("post", "/environments/attest"): (JSON, dict[str, Any]),
+    ("post", "/environments/sbom"): (JSON, dict[str, Any]),
+    ("post", "/environments/provenance"): (JSON, dict[str, Any]),
+    ("get", "/keys"): (JSON, tuple[dict[str, str], ...]),
+    ("get", "/images"): (JSON, tuple[dict[str, Any], ...]),
+    ("get", "/images/show"): (JSON, dict[str, Any]),
+    ("post", "/images/prune"): (JSON, dict[str, Any]),
     ("get", "/backends"): (JSON, tuple[documents.BackendDocument, ...]),
     ("post", "/backends/{name}/check"): (JSON, documents.BackendDocument),
+    ("get", "/licences"): (JSON, tuple[documents.LicenceDocument, ...]),
+    ("put", "/licences/{name}"): (JSON, documents.LicenceDocument),
+    ("delete", "/licences/{name}"): (JSON, dict[str, bool]),
     ("get", "/toolchains"): (JSON, tuple[documents.ToolchainDocument, ...]),
     ("get", "/toolchains/{name}"): (JSON, dict[str, Any]),
     ("post", "/toolchains/{name}/install"): (LINES, dict[str, Any]),
@@ -55,6 +74,8 @@ BODIES: dict[Operation, Any] = {
     ("put", "/runs/{run_id}"): documents.RunRequest,
     ("post", "/plans"): documents.RunRequest,
     ("post", "/runs/{ref}/reruns"): documents.RerunRequest,
+    **{operation: documents.EnvironmentRequest for operation in REPLIES if operation[1].startswith("/environments/")},
+    ("put", "/licences/{name}"): LicenceRequest,
     ("post", "/doctor"): documents.Context,
     ("post", "/shutdown"): ShutdownRequest,
 }

@@ -72,17 +72,25 @@ def rerun(
 
 @router.get("/runs/{ref}/follow")
 async def follow(
-    request: Request, platform: Here, ref: str, logs: bool = True, progress: bool = True, cursor: str = ""
+    request: Request,
+    platform: Here,
+    ref: str,
+    logs: bool = True,
+    progress: bool = True,
+    waiting: bool = False,
+    cursor: str = "",
 ) -> Response:
     """JSON lines until the run has ended: `{"logs": [piece, …], "cursor": …}`, `{"progress": …}`, last `{"run": …}`.
 
+    waiting: without progress, that of tasks which wait for something is told all the same, a while after the start.
     A piece has task, attempt, stream, at (µs UTC), unfinished, and `text` or `base64`. A follower that lost the
     connection goes on with the last cursor. Empty lines are signs of life.
     """
     run = await run_in_threadpool(runs.resolve, platform, ref)
     await _check_cursor(platform, run, cursor)
     closing = request.app.state.closing
-    return stream(follow_stream(platform, run, cursor, log=logs, progress=progress, closing=closing))
+    wanted = "all" if progress else "waiting" if waiting else "none"
+    return stream(follow_stream(platform, run, cursor, log=logs, progress=wanted, closing=closing))
 
 
 @router.get("/runs/{ref}/logs")

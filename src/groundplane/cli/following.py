@@ -29,11 +29,13 @@ def submit_and_follow(request: RunRequest, *, out: Path | None, detach: bool, as
     with Client() as client:
         if detach:
             document = client.submit(request, run_id)
+            _warn(document)
             _detached(document, as_json)
             return 0
         with Interrupts(run_id) as interrupts:
-            client.submit(request, run_id, meanwhile=_prepare)
+            started = client.submit(request, run_id, meanwhile=_prepare)
             interrupts.submitted()
+            _warn(started)
             try:
                 document = follow(client, run_id, as_json=as_json, lone=lone)
             except BrokenPipeError:  # a reader that has had enough does not end the work
@@ -74,20 +76,19 @@ def rerun_and_follow(client: Client, ref: str, *, failed: bool, environment: dic
 
 def follow(client: Client, run_id: str, *, as_json: bool, lone: bool, logs: bool = True) -> RunDocument:
     """The run when it has ended, its log and progress having been shown (not with `as_json`)."""
-    from groundplane.cli.progress import Progress
+    from groundplane.cli.progress import Progress, Waiting
     from groundplane.model.documents import ProgressDocument, RunDocument
 
     if as_json:
         return client.wait(run_id)
-    progress = None if lone else Progress(sys.stderr)
-    for event in client.follow(run_id, logs=logs, progress=progress is not None):
+    progress, waiting = None if lone else Progress(sys.stderr), Waiting(sys.stderr)
+    for event in client.follow(run_id, logs=logs, progress=not lone, waiting=lone):
         if isinstance(event, RunDocument):
             if progress:
                 progress.clear()
             return event
         if isinstance(event, ProgressDocument):
-            if progress:
-                progress.update(event)
+            (progress or waiting).update(event)
             continue
         if progress:
             progress.clear()
@@ -129,6 +130,11 @@ def _prepare() -> None:
     from groundplane.spi import wire
 
     wire.decode(RunDocument | None, None)  # pyright: ignore[reportArgumentType] - makes its reader
+
+
+def _warn(document: RunDocument) -> None:
+    for warning in document.warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
 def _detached(document: RunDocument, as_json: bool) -> None:

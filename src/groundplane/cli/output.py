@@ -134,6 +134,13 @@ def short(run_id: str) -> str:
     return run_id[:13]
 
 
+def size(count: int | None) -> str:
+    """`1.5GiB`, and `-` for what is not known."""
+    from groundplane.model.quantities import format_size
+
+    return "-" if count is None else format_size(count)
+
+
 def when(text: str | None) -> str:
     """`2026-08-01 12:00:05 (3 min ago)`, local."""
     if text is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from groundplane.cli import output
 from groundplane.model.documents import PlanDocument, PlannedTask
 from groundplane.model.quantities import format_duration, format_size
@@ -19,13 +21,16 @@ def show(plan: PlanDocument) -> None:
         ]
     )
     print()
+    for warning in plan.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     output.table(
-        ("STEP", "TASKS", "ENGINE", "NEEDS", "LIMITS", "REUSE"),
+        ("STEP", "TASKS", "ENGINE", "WHERE", "NEEDS", "LIMITS", "REUSE"),
         [
             (
                 step.step,
                 "as files come" if step.tasks is None else str(step.tasks),
                 f"{step.engine} {step.engine_version}".strip() or step.toolchain,
+                f"{step.backend}: {step.runs_in}" if step.runs_in else step.backend,
                 ", ".join(step.needs) or "-",
                 _limits(step),
                 step.reuse,
@@ -33,6 +38,9 @@ def show(plan: PlanDocument) -> None:
             for step in plan.steps
         ],
     )
+    for step in plan.steps:
+        if step.waiting is not None:
+            print(f"now {output.printable(step.step)} {output.printable(step.waiting.message)}")
 
 
 def _limits(step: PlannedTask) -> str:

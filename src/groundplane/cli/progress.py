@@ -42,7 +42,8 @@ class Progress:
         self._stream.flush()
 
     def _lines(self, step: str) -> list[str]:
-        """A step's news: that it began (not at a terminal, where it is seen), what failed, that it is done."""
+        """A step's news: that it began (not at a terminal, where it is seen), what it waits for that is no step, what
+        failed, that it is done."""
         tasks = list(self._steps[step].values())
         lines: list[str] = []
         if all(task.state in FINAL for task in tasks):
@@ -55,6 +56,11 @@ class Progress:
         if not self._live and started not in self._told and any(task.state in _ACTIVE for task in tasks):
             self._told.add(started)
             lines.append(f"{step}  running" if len(tasks) == 1 else f"{step}  {len(tasks)} tasks running")
+        reason = next((task.waiting for task in tasks if task.waiting is not None), None)
+        # Once, not with every change of who is before it: at a terminal that shows below.
+        if reason is not None and f"{step}/{reason.code}" not in self._told:
+            self._told.add(f"{step}/{reason.code}")
+            lines.append(f"{step}  {printable(reason.message)}")
         return lines
 
     def draw(self) -> None:
@@ -66,6 +72,10 @@ class Progress:
         text = f"{done}/{self._counts.get('total', 0)} tasks"
         if running:
             text += f"  {', '.join(running[:4])}" + (f" and {len(running) - 4} more" if len(running) > 4 else "")
+        for task in self._tasks.values():
+            if task.waiting is not None:
+                text += f"  {task.name} {printable(task.waiting.message)}"
+                break
         width = max(20, _width(self._stream) - 1)
         shown = text if len(text) <= width else text[: width - 1] + "…"
         self.clear()
@@ -79,6 +89,21 @@ class Progress:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
             self._drawn = False
+
+
+class Waiting:
+    """What a lone script waits for before it can start, a line whenever that is another thing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._told = ""
+
+    def update(self, progress: ProgressDocument) -> None:
+        """Tells it, when it is new."""
+        for task in progress.changed:
+            if task.waiting is not None and task.waiting.message != self._told:
+                self._told = task.waiting.message
+                print(printable(self._told), file=self._stream, flush=True)
 
 
 def _ended(step: str, tasks: list[TaskDocument], stream: TextIO) -> str:

@@ -34,6 +34,7 @@ _OPTIONS = (
     click.argument("target"),
     click.option("-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a parameter."),
     click.option("--on", "backend", metavar="BACKEND", help="Where it runs (see: ground backends list)."),
+    click.option("--env", "runs_in", metavar="NAME", help="Environment of ground.toml (a variable is set with -e)."),
     click.option("--pipeline", metavar="NAME", help="Which pipeline of the folder's ground.toml."),
     click.option("--toolchain", metavar="NAME", help="What the script is written in, when its name does not tell."),
     click.option("--cpus", type=float, metavar="N", help="CPUs of each task."),
@@ -41,7 +42,6 @@ _OPTIONS = (
     click.option("--timeout", metavar="TIME", help="Time limit of each attempt, such as 10m."),
     click.option(
         "-e",
-        "--env",
         "environment",
         multiple=True,
         metavar="NAME[=VALUE]",
@@ -77,6 +77,7 @@ def _request(options: dict[str, Any]) -> RunRequest:
         parameters=context.parameters(options["parameters"]),
         environment=context.chosen(options["environment"]),
         backend=options["backend"],
+        runs_in=options["runs_in"],
         cpus=cpus,
         memory=size,
         timeout=seconds,

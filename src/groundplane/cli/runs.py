@@ -149,7 +149,7 @@ def cancel(run_id: str, as_json: bool) -> None:
 @click.command()
 @click.argument("run_id", metavar="ID")
 @click.option("--failed", is_flag=True, help="Keep what succeeded; run the rest.")
-@click.option("-e", "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="A variable for the work.")
+@click.option("-e", "environment", multiple=True, metavar="NAME[=VALUE]", help="A variable for the work.")
 @json_option
 def rerun(run_id: str, failed: bool, environment: tuple[str, ...], as_json: bool) -> int:
     """Run a run's exact snapshot and plan again, and follow it.

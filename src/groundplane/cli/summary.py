@@ -72,6 +72,7 @@ def _step(tasks: list[TaskDocument], stream: TextIO) -> str:
         engine,
         f"{sum(t.attempts for t in tasks)} attempts" if any(t.attempts > 1 for t in tasks) else "",
         _names([o.name for t in tasks[:_SHOWN] for o in t.outputs]),
+        next((printable(t.waiting.message) for t in tasks if t.waiting is not None), ""),
     ]
     return "  ".join(filter(None, parts))
 

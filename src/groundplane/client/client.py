@@ -16,7 +16,7 @@ from groundplane.client.problems import error_of
 from groundplane.client.transport import Connection, ConnectionLostError, Reply, tcp_socket
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.model.ids import new_id
-from groundplane.model.requests import RerunRequest, RunRequest
+from groundplane.model.requests import EnvironmentRequest, RerunRequest, RunRequest
 from groundplane.spi import wire
 
 if TYPE_CHECKING:
@@ -107,14 +107,15 @@ class Client:
                 return event
         raise Unavailable(f"run {ref} was not followed to its end", hint="try again")
 
-    def follow(self, ref: str, *, logs: bool = True, progress: bool = True) -> Iterator[Event]:
+    def follow(self, ref: str, *, logs: bool = True, progress: bool = True, waiting: bool = False) -> Iterator[Event]:
         """What happens in a run from its start: pieces of its log, progress, and last the ended run.
 
+        waiting: without progress, that of tasks which wait for something (a licence seat) comes all the same.
         Survives the control plane: a piece comes once, whoever dies in between.
         """
         cursor = ""
         while True:
-            query = _path("runs", ref, "follow", logs=logs, progress=progress, cursor=cursor)
+            query = _path("runs", ref, "follow", logs=logs, progress=progress, waiting=waiting, cursor=cursor)
             for body in self._stream("GET", query, repeat=True):
                 if "logs" in body:
                     cursor = body["cursor"]
@@ -179,6 +180,19 @@ class Client:
         """A backend's health, looked at now."""
         return self._ask(_documents().BackendDocument, "POST", _path("backends", name, "check"))
 
+    def licences(self) -> tuple[documents.LicenceDocument, ...]:
+        """Every pool of licence seats, with who has them."""
+        return self._ask(tuple[_documents().LicenceDocument, ...], "GET", "/licences")
+
+    def set_licence(self, name: str, seats: int, server: str | None = None) -> documents.LicenceDocument:
+        """Makes or changes an engine's pool. server: PORT@HOST, "" for none, None for the one that it has."""
+        body = {"seats": seats, "server": server}
+        return self._ask(_documents().LicenceDocument, "PUT", _path("licences", name), body)
+
+    def remove_licence(self, name: str) -> None:
+        """Forgets a pool: nothing waits for its seats any more."""
+        self._json("DELETE", _path("licences", name))
+
     def toolchains(self) -> tuple[documents.ToolchainDocument, ...]:
         """Every toolchain with the engines on this process' PATH."""
         where = _path("toolchains", path=os.environ.get("PATH"))
@@ -192,6 +206,33 @@ class Client:
         """Installs a toolchain's open engine; gives the lines of progress."""
         for body in self._stream("POST", _path("toolchains", name, "install"), repeat=False):
             yield body["line"]
+
+    # Environments and images
+
+    def environments(self, action: str, request: EnvironmentRequest) -> Any:
+        """What `ground env ACTION` shows: list, show, diff, attest, sbom, provenance."""
+        return self._json("POST", _path("environments", action), request)
+
+    def work(self, path: tuple[str, ...], request: object = None) -> Iterator[Any]:
+        """What takes long (environments: lock, build, pool, verify, outdated): `{"line": …}` of progress, last
+        `{"result": …}`."""
+        yield from self._stream("POST", _path(*path), request, repeat=False)
+
+    def images(self) -> list[dict[str, Any]]:
+        """Built images, newest first."""
+        return self._json("GET", "/images")
+
+    def image(self, name: str) -> dict[str, Any]:
+        """One of them, by its name or the beginning of its digest."""
+        return self._json("GET", _path("images", "show", name=name))
+
+    def prune_images(self, *, everything: bool = False) -> dict[str, Any]:
+        """Removes images that no recent run used; everything: that no open run uses. Gives removed, freed_bytes."""
+        return self._json("POST", _path("images", "prune", everything=everything))
+
+    def keys(self) -> list[dict[str, str]]:
+        """name, algorithm, public_key of each key that signs."""
+        return self._json("GET", "/keys")
 
     # The control plane
 
@@ -242,9 +283,9 @@ class Client:
             except ConnectionLostError as error:
                 self._again(error, limit)
 
-    def _stream(self, method: str, path: str, *, repeat: bool) -> Iterator[Any]:
+    def _stream(self, method: str, path: str, request: object = None, *, repeat: bool) -> Iterator[Any]:
         """The JSON lines of an answer. A broken one just ends when `repeat`: the caller goes on where it was."""
-        reply = self._request(method, path, stream=True)
+        reply = self._request(method, path, request, stream=True)
         finished = False
         try:
             for line in reply.lines():

@@ -19,6 +19,7 @@ def request(
     parameters: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
     backend: str | None = None,
+    runs_in: str | None = None,
     cpus: float | None = None,
     memory: int | None = None,
     timeout: float | None = None,
@@ -28,7 +29,8 @@ def request(
     """`ground run`'s arguments as a request, with this process' current folder and variables.
 
     target: a script, a folder with a ground.toml, or the name of a pipeline in the current folder's.
-    cpus: number of CPUs. memory: bytes. timeout: seconds of an attempt. here: the current folder.
+    runs_in: an environment of that ground.toml. cpus: number of CPUs. memory: bytes. timeout: seconds of an attempt.
+    here: the current folder.
     Raises Invalid that lists what there is when the target is none of these.
     """
     found = targets.resolve(target, pipeline, here)
@@ -49,6 +51,8 @@ def request(
         parameters=dict(parameters or {}),
         environment=dict(environment or {}),
         backend=backend,
+        runs_in=runs_in,
+        project=found.project,
         cpus=cpus,
         memory=memory,
         timeout=timeout,

@@ -11,12 +11,16 @@ SPEC = "ground.toml"
 
 
 class Target(NamedTuple):
-    """folder: absolute. Exactly one of script (path within the folder, as typed) and spec (the ground.toml's text)."""
+    """folder: absolute. Exactly one of script (path within the folder, as typed) and spec (the ground.toml's text).
+
+    project: the text of the ground.toml beside a script.
+    """
 
     folder: str
     script: str | None = None
     spec: str | None = None
     pipeline: str | None = None
+    project: str | None = None
 
 
 def resolve(target: str, pipeline: str | None = None, here: Path | None = None) -> Target:
@@ -25,17 +29,19 @@ def resolve(target: str, pipeline: str | None = None, here: Path | None = None) 
     path = here / target
     if path.is_file():
         if path.name == SPEC:
-            return Target(str(path.parent), spec=_text(path), pipeline=pipeline)
+            return Target(str(path.parent), spec=text_of(path), pipeline=pipeline)
         if pipeline is not None:
             raise Invalid(f"{target} is a script: it has no pipeline {pipeline!r}", hint="leave --pipeline away")
-        return _script(target, path, here)
+        found = _script(target, path, here)
+        spec = Path(found.folder) / SPEC
+        return found._replace(project=text_of(spec)) if spec.is_file() else found
     if path.is_dir():
         spec = path / SPEC
         if not spec.is_file():
             raise Invalid(
                 f"the folder {target} has no {SPEC}", hint=f"name a script in it, or write {target.rstrip('/')}/{SPEC}"
             )
-        return Target(_plain(path), spec=_text(spec), pipeline=pipeline)
+        return Target(_plain(path), spec=text_of(spec), pipeline=pipeline)
     return _pipeline(target, pipeline, here)
 
 
@@ -67,7 +73,7 @@ def _pipeline(target: str, pipeline: str | None, here: Path) -> Target:
     looks_like_path = "/" in target or "." in target
     if not spec.is_file():
         raise Invalid(f"there is no file or folder {target!r} in {here}", hint=_nearby(target, here, ()))
-    text = _text(spec)
+    text = text_of(spec)
     names = _pipelines(text, spec)
     if target in names:
         if pipeline not in (None, target):
@@ -107,7 +113,7 @@ def _pipelines(text: str, path: Path) -> tuple[str, ...]:
     return tuple(found) if isinstance(found, dict) else ()  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

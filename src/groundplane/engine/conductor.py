@@ -6,22 +6,26 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 
-from groundplane.engine.fetcher import Fetcher
+from groundplane.engine.errands import Errands
+from groundplane.engine.licences import LicenceServers
 from groundplane.engine.link import Link
 from groundplane.model.errors import GroundError, Unavailable
 from groundplane.model.reasons import Fault, Reason
-from groundplane.services import claims, leases, settling, status
+from groundplane.services import claims, fetching, leases, settling, status
 from groundplane.services.notices import WORK
 from groundplane.services.platform import Platform
 from groundplane.services.settling import Settled
+from groundplane.spi.driver import Driver
 from groundplane.spi.launch import Launch, Observation, Phase
 
 log = logging.getLogger(__name__)
 
 _LARGEST_CLAIM = 128
+_FETCHES = 4
 _NET_SECONDS = 15.0
 _NET_AMONG_OTHERS = 1.0
 _RETRY_SECONDS = 1.0
@@ -34,12 +38,15 @@ class Conductor:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._links = {
-            name: Link(name, driver, self._observe, self._log_grew) for name, driver in platform.drivers.items()
-        }
-        self._fetcher = Fetcher(platform, self._wake_up)
+        self._links = {name: self._link(name, driver) for name, driver in platform.drivers.items()}
+        self._fetches = Errands[tuple[int, int, str]](
+            "fetch", lambda wanted: fetching.fetch(platform, *wanted), self._wake_up, _FETCHES
+        )
+        self._licence_servers = LicenceServers(platform, self._wake_up)
+        self._pools: set[str] = set()  # of licence seats, that tasks here were found to need
         self._lock = threading.Lock()
         self._observed: list[Observation] = []
+        self._origins: dict[str, str] = {}  # attempt -> the backend that told of it
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._maybe_ready = True
@@ -61,7 +68,7 @@ class Conductor:
         self._recover()
         for link in self._links.values():
             link.start()
-        self._fetcher.resume()
+        self._fetches.add(fetching.unfinished(self._platform))
         for thread in self._threads:
             thread.start()
 
@@ -70,7 +77,8 @@ class Conductor:
         self._closing.set()
         self._unsubscribe()
         self._wake.set()
-        self._fetcher.close()
+        self._fetches.close()
+        self._licence_servers.close()
         self._threads[0].join(timeout=10)
         try:
             if self._platform.end_agents:
@@ -87,13 +95,19 @@ class Conductor:
         self._maybe_ready = self._maybe_cancelled = True
         self._wake.set()
 
-    def _observe(self, observations: Sequence[Observation]) -> None:
+    def _observe(self, backend: str, observations: Sequence[Observation]) -> None:
         with self._lock:
             self._observed.extend(observations)
+            self._origins.update((seen.attempt, backend) for seen in observations)
         self._wake.set()
 
     def _log_grew(self, runs: Sequence[str]) -> None:
         self._platform.notifier.notify(*runs, local=True)
+
+    # --- backends -----------------------------------------------------------------------------------------------
+
+    def _link(self, name: str, driver: Driver) -> Link:
+        return Link(name, driver, partial(self._observe, name), self._log_grew)
 
     # --- the loop -----------------------------------------------------------------------------------------------
 
@@ -133,6 +147,7 @@ class Conductor:
         self._wake.set()
 
     def _turn(self, observations: Sequence[Observation]) -> None:
+        maybe_ready = self._maybe_ready
         wanted = self._rooms() if self._maybe_ready or observations else {}
         if not observations and not wanted:
             self._stop_cancelled()
@@ -142,10 +157,12 @@ class Conductor:
         settled = Settled()
         launches: dict[str, list[Launch]] = {}
         fetches: list[tuple[int, int, str]] = []
+        uncounted: set[str] = set()
         changed: set[str] = set()
         with self._platform.database.write() as connection:
             if observations:
                 settled = settling.settle(self._platform, connection, observations)
+                maybe_ready |= bool(settled.freed & self._pools)  # a seat may be what another backend's task waits for
                 changed |= settled.runs
                 for row in settled.unknown:
                     launch = claims.relaunch(self._platform, connection, row, leases.DEADLINE)
@@ -156,6 +173,8 @@ class Conductor:
                         if name in wanted:
                             wanted[name] += len(ended & link.outstanding)
             for backend, room in wanted.items():
+                if not maybe_ready and backend not in settled.backends:
+                    continue  # nothing has become ready there
                 limit = min(room, _LARGEST_CLAIM)
                 if limit <= 0:
                     self._maybe_ready = True
@@ -163,13 +182,18 @@ class Conductor:
                 found = claims.claim(self._platform, connection, backend, limit, leases.DEADLINE)
                 launches.setdefault(backend, []).extend(found.launches)
                 fetches += found.fetch
+                uncounted |= found.ask
                 changed |= found.runs
+                self._pools |= found.pools
                 if found.more:
                     self._maybe_ready = True
         self._after_commit(observations, settled, launches)
-        self._fetcher.fetch(fetches)
+        self._fetches.add(fetches)
+        self._licence_servers.ask(uncounted)
         if changed:
             self._platform.notifier.notify(*changed)
+        if settled.freed & self._pools and not self._platform.database.sqlite:
+            self._platform.notifier.notify(WORK)  # what waits for the seat may be another control plane's
         if self._maybe_ready and any(room > 0 for room in self._rooms().values()):
             self._wake.set()
         self._stop_cancelled()
@@ -179,9 +203,9 @@ class Conductor:
     ) -> None:
         ended = {*settled.done, *settled.strangers}
         for seen in observations:
-            if seen.attempt in ended:
-                for link in self._links.values():
-                    link.ended(seen)
+            link = self._links.get(self._origins.get(seen.attempt, ""))
+            if seen.attempt in ended and link is not None:
+                link.ended(seen)
         for backend, attempt in settled.withdrawn:
             self._links[backend].stop(attempt, _STOP_GRACE)
         for backend, batch in launches.items():
@@ -189,8 +213,12 @@ class Conductor:
                 self._links[backend].submit(batch)
         if settled.done:
             self._told_to_stop.difference_update(settled.done)
-            for link in self._links.values():
-                link.cleanup(settled.done)
+            for name, link in self._links.items():
+                if mine := [attempt for attempt in settled.done if self._origins.get(attempt) == name]:
+                    link.cleanup(mine)
+        with self._lock:
+            for attempt in ended:
+                self._origins.pop(attempt, None)
 
     def _rooms(self) -> dict[str, int]:
         """Backend -> how many tasks it could take; none while the disk is full."""
@@ -248,7 +276,7 @@ class Conductor:
                     asked = time.monotonic()
                     self._recover()
                     if others_ended:
-                        self._fetcher.resume()
+                        self._fetches.add(fetching.unfinished(self._platform))
                     self._wake_up()
             except (GroundError, DBAPIError) as error:
                 log.warning("lease not renewed error=%s", error)

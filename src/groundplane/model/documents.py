@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from groundplane.model.reasons import Reason
 from groundplane.model.requests import Context as Context
+from groundplane.model.requests import EnvironmentRequest as EnvironmentRequest
 from groundplane.model.requests import RerunRequest as RerunRequest
 from groundplane.model.requests import RunRequest as RunRequest
 
@@ -54,11 +55,17 @@ class TaskDocument:
     usage: Mapping[str, float] = field(default_factory=dict[str, float])  # wall_seconds cpu_seconds memory_bytes
     inputs: tuple[InputDocument, ...] = ()
     outputs: tuple[OutputDocument, ...] = ()
+    backend: str = ""
+    runs_in: str = ""  # environment; "" for what is installed on the backend
+    waiting: Reason | None = None  # what it waits for while it is queued, when that is not a step
 
 
 @dataclass(frozen=True, slots=True)
 class RunDocument:
-    """A run with its tasks; in lists `tasks` is empty and `task_count` tells. `pipeline` is "" for a lone script."""
+    """A run with its tasks; in lists `tasks` is empty and `task_count` tells. `pipeline` is "" for a lone script.
+
+    warnings: sentences about what it runs in.
+    """
 
     id: str
     name: str
@@ -77,6 +84,7 @@ class RunDocument:
     rerun_of: str | None
     task_count: int
     tasks: tuple[TaskDocument, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,9 @@ class PlannedTask:
     outputs: tuple[str, ...]
     tasks: int | None
     reuse: str  # "would be reused", or why it would run: `always`, `changed: script`, `no earlier run`, …
+    runs_in: str = ""  # environment; "" for what is installed on the backend
+    lock_sha256: str | None = None  # of its environment
+    waiting: Reason | None = None  # what it would wait for now
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +157,7 @@ class PlanDocument:
     ignored: tuple[str, ...]
     parameters: Mapping[str, str]
     steps: tuple[PlannedTask, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +209,37 @@ class BackendDocument:
     memory: int
     gpus: int
     facts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SeatDocument:
+    """Who has a seat of a pool: the run's id, its task, since when."""
+
+    run: str
+    task: str
+    backend: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
+class LicenceDocument:
+    """A pool of licence seats. used: by our tasks. free: that a task could take now. waiting: tasks without one.
+
+    elsewhere: seats that others have, by the word of `server`, which gave it at `asked_at`. message: what came of
+    asking it. known: whether an engine has that name; otherwise commands of that program take its seats.
+    """
+
+    name: str
+    seats: int
+    server: str | None
+    used: int
+    free: int
+    waiting: int
+    elsewhere: int = 0
+    asked_at: str | None = None
+    message: str = ""
+    known: bool = True
+    holders: tuple[SeatDocument, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,8 @@ class Step:
     """One step as declared. Exactly one of `script` (path in the project, as typed) and `command` is set.
 
     outputs: names and globs; (): it declares none; None (a lone script): every file that it creates or changes.
-    parameters: once the pipeline is resolved, all that the step gets.
+    parameters: once the pipeline is resolved, all that the step gets. environment: variables.
+    runs_in: name of an environment. on: a backend. network: whether it may reach one. None: not said.
     """
 
     name: str
@@ -78,6 +79,9 @@ class Step:
     retries: int = 0
     rerun: bool = True  # False: never started again after it may have begun, not even when the platform lost it
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    runs_in: str | None = None
+    on: str | None = None
+    network: bool | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ class RunRequest:
     """What `ground run` sends. Exactly one of `script` (path within `folder`, as typed) and `spec` leads.
 
     target: what the user typed, for messages. folder: absolute path of the project folder. spec: the text of its
-    ground.toml when the target is a pipeline. environment: `-e` values. arguments: what stands after `--`.
+    ground.toml when the target is a pipeline. project: the same when the target is a script beside one.
+    environment: `-e` values. arguments: what stands after `--`. runs_in: name of an environment.
     """
 
     target: str
@@ -36,6 +37,8 @@ class RunRequest:
     parameters: Mapping[str, str] = field(default_factory=dict[str, str])
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     backend: str | None = None
+    runs_in: str | None = None
+    project: str | None = None
     cpus: float | None = None
     memory: int | None = None
     timeout: float | None = None
@@ -50,3 +53,22 @@ class RerunRequest:
     context: Context
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRequest:
+    """What `ground env` sends: the project folder with the texts of its ground.toml and ground.lock ("": none yet).
+
+    names: environments, all when empty. offline, out: folders, absolute or within the project's.
+    """
+
+    folder: str
+    context: Context
+    spec: str
+    lock: str = ""
+    names: tuple[str, ...] = ()
+    builder: str | None = None
+    offline: str | None = None
+    out: str | None = None
+    security: bool = False
+    installer: Mapping[str, str] = field(default_factory=dict[str, str])

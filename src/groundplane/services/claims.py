@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from groundplane.model.errors import GroundError
 from groundplane.model.pipelines import Step
 from groundplane.model.reasons import Fault, Reason
-from groundplane.services import calls, plans, progress, reasons, reuse, staging, variables
+from groundplane.services import calls, licences, plans, progress, reasons, reuse, staging, variables
 from groundplane.services.plans import RunPlan
 from groundplane.services.platform import Platform, now
 from groundplane.services.spec import fanout
@@ -22,26 +22,58 @@ from groundplane.spi import layout
 from groundplane.spi.launch import Launch
 from groundplane.store import attempts, caches, runs, tasks
 
+_MOST_ROUNDS = 8
+"""How often a claim looks behind tasks that only lack a licence seat, before it leaves more of that to the next one."""
+
 
 @dataclass(slots=True)
 class Claims:
     """launches: to be submitted now. fetch: (task, run, URL) to be fetched first. runs: ids of those that changed.
-    more: others may be ready: as many were found as were asked for, or some ended here and made others ready."""
+    more: others may be ready: as many were found as were asked for, or some ended here and made others ready.
+    pools: of licence seats, that tasks were found to need. ask: those of them whose server is to be asked."""
 
     launches: list[Launch] = field(default_factory=list[Launch])
     fetch: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
     runs: set[str] = field(default_factory=set[str])
     more: bool = False
+    pools: set[str] = field(default_factory=set[str])
+    ask: set[str] = field(default_factory=set[str])
 
 
 def claim(platform: Platform, connection: Connection, backend: str, limit: int, deadline: float) -> Claims:
     """Up to `limit` ready tasks of the backend become attempts of this control plane, in this transaction."""
     found = Claims()
     at = platform.database.now(connection)
-    rows = tasks.claimable(connection, backend, platform.driver(backend).site, limit)
-    if not rows:
-        return found
-    runs.begin(connection, {row.run_id for row in rows if row.run_state == "queued"}, at)
+    site = platform.driver(backend).site
+    seats = licences.Seats(platform, connection)
+    for _ in range(_MOST_ROUNDS):
+        left = limit - len(found.launches)
+        rows = tasks.claimable(connection, backend, site, left, seats.full)
+        seatless = _claim(platform, connection, backend, rows, seats, at, deadline, found) if rows else 0
+        if not seatless or len(found.launches) == limit:
+            found.more |= len(rows) == left
+            break
+    else:
+        found.more = True
+    found.ask = seats.ask
+    return found
+
+
+def _claim(
+    platform: Platform,
+    connection: Connection,
+    backend: str,
+    rows: Sequence[Any],
+    seats: licences.Seats,
+    at: int,
+    deadline: float,
+    found: Claims,
+) -> int:
+    """Adds what becomes of these rows to `found`; how many of them lack a licence seat and nothing else."""
+    seatless: dict[int, str] = {}
+    known = {row.id for row in rows if row.pool is not None and row.waiting is not None and not seats.free(row.pool)}
+    found.pools |= {row.pool for row in rows if row.pool is not None}
+    rows = [row for row in rows if row.id not in known]
     taken: list[dict[str, Any]] = []
     new_attempts: list[dict[str, Any]] = []
     moves: list[dict[str, Any]] = []
@@ -75,6 +107,9 @@ def claim(platform: Platform, connection: Connection, backend: str, limit: int, 
         if isinstance(prepared, progress.Ended):
             ended.append(prepared)
             continue
+        if row.pool is not None and not seats.take(row.pool):
+            seatless[row.id] = row.pool
+            continue
         number = row.attempts + 1
         uid = f"{row.run_uid}.{row.position}.{row.number}.{number}"
         found.launches.append(prepared.launch(uid, epoch=1, deadline=deadline))
@@ -90,14 +125,18 @@ def claim(platform: Platform, connection: Connection, backend: str, limit: int, 
                 "holder": platform.holder,
                 "epoch": 1,
                 "claimed_at": at,
+                "licence": row.licence,
             }
         )
         moves.append({"run_id": row.run_id, "task_id": row.id, "attempt": number, "state": "starting", "at": at})
+    runs.begin(connection, {row.run_id for row in rows if row.run_state == "queued" and row.id not in seatless}, at)
     tasks.claim(connection, taken)
     attempts.add(connection, new_attempts)
+    for pool in dict.fromkeys(seatless.values()):
+        tasks.set_waiting(connection, [id_ for id_, name in seatless.items() if name == pool], seats.why(pool))
     found.runs |= progress.end(platform, connection, ended, at, moves)
-    found.more = len(rows) == limit or bool(ended)
-    return found
+    found.more |= bool(ended)
+    return len(known) + len(seatless)
 
 
 def relaunch(platform: Platform, connection: Connection, row: Any, deadline: float) -> Launch:
@@ -127,7 +166,7 @@ class _Prepared:
         return json.dumps(self.staged.read) if self.staged.read else None
 
     def launch(self, uid: str, epoch: int, deadline: float) -> Launch:
-        support = self.platform.driver(self.plan.backend).support(uid)
+        support = self.platform.driver(self.plan.placement(self.step).backend).support(uid)
         command = calls.command(self.platform.home, self.plan, self.step, support)
         return Launch(
             attempt=uid,
@@ -137,6 +176,7 @@ class _Prepared:
             snapshot=self.row.snapshot,
             command=command,
             env={
+                **licences.variables(self.row.licence, self.row.server, {**self.base, **self.step.environment}),
                 **self.base,
                 **command.env,
                 **variables.for_step(self.step.parameters, self.step.environment, self.step.resources),

@@ -12,8 +12,9 @@ from groundplane.model.errors import Invalid, NotFound
 from groundplane.model.pipelines import Pipeline, Step
 from groundplane.model.quantities import format_size
 from groundplane.model.resources import Resources
-from groundplane.services import engines, snapshots, spec
-from groundplane.services.plans import PlannedEngine, RunPlan
+from groundplane.services import engines as host_engines
+from groundplane.services import placing, snapshots, spec
+from groundplane.services.plans import Placement, PlannedEngine, RunPlan
 from groundplane.services.platform import Platform, now
 from groundplane.spi import layout
 from groundplane.spi.driver import Driver
@@ -21,24 +22,24 @@ from groundplane.spi.toolchain import Toolchain
 from groundplane.store import caches
 from groundplane.toolchains import registry
 
-DEFAULT_BACKEND = "local"
 _HEAD_BYTES = 4096
 
 
 def plan(platform: Platform, request: RunRequest) -> RunPlan:
     """What the request would do. Raises Invalid or NotFound for all that cannot work."""
     environment.check(request.environment)
-    backend = request.backend or DEFAULT_BACKEND
-    driver = platform.driver(backend)
+    if request.backend is not None:
+        platform.driver(request.backend)
     folder = Path(request.folder)
     if not folder.is_dir():
         raise Invalid(f"{folder} is no folder that the control plane can see", hint="run it where the folder is")
-    if request.spec is not None:  # before the folder is read: a wrong file is told at once
-        chosen = spec.pipeline(spec.parse(request.spec), request.pipeline)
+    text = request.spec or request.project
+    project = spec.parse(text) if text is not None else None  # before the folder is read: a wrong file is told at once
+    chosen = spec.pipeline(project, request.pipeline) if project and request.spec is not None else None
     taken = snapshots.take(platform.home, folder, _Stats(platform), pin=_pin(platform))
     names = {name: entry.sha256 for name, entry in taken.manifest.reachable().items()}
-    if request.spec is not None:
-        pipeline = spec.resolve(chosen, taken.names(), request.parameters)  # pyright: ignore[reportPossiblyUnboundVariable]
+    if chosen is not None:
+        pipeline = spec.resolve(chosen, taken.names(), request.parameters)
         pipeline = _with_arguments(pipeline, request.arguments)
     elif request.script is not None:
         if request.script.removeprefix("./") not in names:
@@ -49,20 +50,27 @@ def plan(platform: Platform, request: RunRequest) -> RunPlan:
     else:
         raise Invalid("the request names neither a script nor a pipeline")
     pipeline = replace(pipeline, steps=tuple(_with_limits(step, request) for step in pipeline.steps))
-    _check_capacity(driver, backend, pipeline)
-    _check_copyable(driver, taken)
+    places = placing.Places(platform, request, project, names)
+    engines: dict[str, PlannedEngine] = {}
+    placements: dict[str, Placement] = {}
+    for step in pipeline.steps:
+        engines[step.name], placements[step.name] = _placed(platform, places, step, request, names)
+    for backend in dict.fromkeys(placed.backend for placed in placements.values()):
+        steps = [step for step in pipeline.steps if placements[step.name].backend == backend]
+        _check_capacity(platform.driver(backend), backend, steps)
+        _check_copyable(platform.driver(backend), taken)
+    first = next(iter(placements.values())).backend
     return RunPlan(
         name=pipeline.name,
         pipeline=pipeline,
         lone=request.spec is None,
         fresh=request.fresh,
-        backend=backend,
+        backend=first,
         snapshot=taken.digest,
         folder=request.folder,
-        engines={
-            step.name: _engine(platform, step, request.context, names, step.toolchain or request.toolchain)
-            for step in pipeline.steps
-        },
+        engines=engines,
+        placements=placements,
+        warnings=tuple(places.warnings),
         environment=tuple(sorted(request.environment)),
         files=len(taken.manifest.files),
         bytes=taken.total_bytes,
@@ -71,7 +79,9 @@ def plan(platform: Platform, request: RunRequest) -> RunPlan:
 
 
 def again(platform: Platform, old: RunPlan, context: Context) -> RunPlan:
-    """The old plan with its engines looked up again where they were missing."""
+    """The old plan with its engines looked up again where they were missing, at the site where it runs now."""
+    placements = {name: replace(at, site=platform.driver(at.backend).site) for name, at in old.placements.items()}
+    old = replace(old, placements=placements)
     if not any(engine.missing for engine in old.engines.values()):
         return old
     found: dict[str, PlannedEngine] = {}
@@ -86,14 +96,29 @@ def again(platform: Platform, old: RunPlan, context: Context) -> RunPlan:
     return replace(old, engines=found)
 
 
-def _engine(
-    platform: Platform, step: Step, context: Context, names: Mapping[str, str], wanted: str | None
-) -> PlannedEngine:
+def _placed(
+    platform: Platform, places: placing.Places, step: Step, request: RunRequest, names: Mapping[str, str]
+) -> tuple[PlannedEngine, Placement]:
+    """What runs the step, and where."""
+    toolchain, engine, sha256, head = _written_in(platform, step, names, step.toolchain or request.toolchain)
+    placed, chosen, lock = places.of(step)
+    program = step.command[0] if step.command else ""
+    if "/" in program:  # of the working copy, or absolute: the start will tell
+        return PlannedEngine(toolchain=toolchain.name, name=PurePosixPath(program).name), placed
+    if chosen is not None and step.script is not None:
+        engine = engine or placing.engine_of(chosen)
+    found = _located(platform, toolchain, step, request.context, engine, sha256, head)
+    if chosen is not None and step.script is not None:
+        placing.check_version(chosen, lock, found)
+    return found, placed
+
+
+def _written_in(
+    platform: Platform, step: Step, names: Mapping[str, str], wanted: str | None
+) -> tuple[Toolchain, str | None, str, bytes]:
+    """The step's toolchain, the engine that was asked for by name, its script's sha256 and first kilobytes."""
     if step.script is None:
-        toolchain = registry.get("command")
-        if "/" in step.command[0]:  # of the working copy, or absolute: the start will tell
-            return PlannedEngine(toolchain=toolchain.name, name=PurePosixPath(step.command[0]).name)
-        return _located(platform, toolchain, step, context, None, "", b"")
+        return registry.get("command"), None, "", b""
     path = step.script.removeprefix("./")
     sha256 = names[path]
     if not sha256:
@@ -102,7 +127,7 @@ def _engine(
     head = content[:_HEAD_BYTES]
     toolchain, engine = _chosen(wanted) if wanted else (registry.detect(path, head), None)
     toolchain.check(step.script, content)
-    return _located(platform, toolchain, step, context, engine, sha256, head)
+    return toolchain, engine, sha256, head
 
 
 def _located(
@@ -115,7 +140,7 @@ def _located(
     head: bytes,
 ) -> PlannedEngine:
     specs = [spec_ for spec_ in toolchain.engines_for(head, step.command) if engine in (None, spec_.name)]
-    found = engines.find(platform, specs, context, libraries=bool(step.outputs))
+    found = host_engines.find(platform, specs, context, libraries=bool(step.outputs))
     if found is None:
         looked = ", ".join(program for spec_ in specs for program in spec_.programs)
         return PlannedEngine(
@@ -130,7 +155,7 @@ def _located(
         path=found.path,
         version=found.version,
         script_sha256=sha256,
-        libraries=engines.fingerprint(found.libraries) if step.outputs else "",
+        libraries=host_engines.fingerprint(found.libraries) if step.outputs else "",
     )
 
 
@@ -165,12 +190,14 @@ def _with_limits(step: Step, request: RunRequest) -> Step:
     return replace(step, resources=replace(step.resources, **changed)) if changed else step
 
 
-def _check_capacity(driver: Driver, backend: str, pipeline: Pipeline) -> None:
+def _check_capacity(driver: Driver, backend: str, steps: Sequence[Step]) -> None:
     """What could never fit is refused at once."""
-    if all(step.resources == Resources(timeout=step.resources.timeout) for step in pipeline.steps):
+    if all(step.resources == Resources(timeout=step.resources.timeout) for step in steps):
         return
     health = driver.check()
-    for step in pipeline.steps:
+    if not health.ok:  # what it has is not known: the start will tell
+        return
+    for step in steps:
         asked = step.resources
         for wanted, has, what in (
             (asked.cpus or 0, health.cpus, "CPUs"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from groundplane.model.locks import Lock
 from groundplane.model.pipelines import Pipeline, SourceKind, Step
 from groundplane.spi import wire
 from groundplane.store import documents
@@ -30,11 +31,25 @@ class PlannedEngine:
     libraries: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a step runs. site: as its driver's: where its work lives, "" when any control plane may follow it.
+
+    environment: its name, "" for the backend's own programs. lock: digest of the document that holds its Lock.
+    """
+
+    backend: str
+    site: str = ""
+    environment: str = ""
+    lock: str = ""
+
+
 @dataclass(frozen=True)
 class RunPlan:
     """Stored once as a document; a rerun uses it again.
 
     lone: a script given alone. folder: the project folder that the caller named. environment: names of `-e` values.
+    backend: of all steps but those that say another one. placements: by step. warnings: sentences for the caller.
     """
 
     name: str
@@ -49,6 +64,17 @@ class RunPlan:
     files: int = 0
     bytes: int = 0
     ignored: tuple[str, ...] = field(default=())
+    placements: Mapping[str, Placement] = field(default_factory=dict[str, Placement])
+    warnings: tuple[str, ...] = ()
+
+    def placement(self, step: Step) -> Placement:
+        """Where the step runs."""
+        return self.placements.get(step.name) or Placement(self.backend)
+
+    @cached_property
+    def backends(self) -> frozenset[str]:
+        """Where its steps run."""
+        return frozenset(self.placement(step).backend for step in self.pipeline.steps)
 
     @property
     def shown_pipeline(self) -> str:
@@ -96,6 +122,24 @@ def store(connection: Connection, plan: RunPlan) -> str:
     return documents.put(connection, wire.encode(plan))
 
 
+def lock_document(lock: Lock) -> bytes:
+    """A lock as the document that plans name."""
+    return wire.encode(lock)
+
+
+def load_lock(connection: Connection, digest: str) -> Lock:
+    """The lock that the document holds, read once a process."""
+    found = _locks.get(digest)
+    if found is None:
+        body = documents.get(connection, digest)
+        if body is None:
+            raise LookupError(f"the database lacks document {digest}")
+        found = _locks.setdefault(digest, wire.decode(Lock, wire.parse(body)))
+        if len(_locks) > 256:
+            _locks.pop(next(iter(_locks)), None)
+    return found
+
+
 def load(connection: Connection, digest: str) -> RunPlan:
     """The plan with that digest, read once a process."""
     found = _cache.get(digest)
@@ -110,6 +154,7 @@ def load(connection: Connection, digest: str) -> RunPlan:
 
 
 _cache: dict[str, RunPlan] = {}
+_locks: dict[str, Lock] = {}
 
 
 def _read(body: bytes) -> RunPlan:

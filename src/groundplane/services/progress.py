@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from groundplane.model.artifacts import Kind, Output, kind_of
 from groundplane.model.reasons import Fault, Reason
-from groundplane.services import metrics, plans, reasons
+from groundplane.services import licences, metrics, plans, reasons
 from groundplane.services.plans import RunPlan, is_dynamic
 from groundplane.services.platform import Platform
 from groundplane.services.spec import fanout
@@ -149,22 +149,24 @@ def follow(connection: Connection, row: Any, plan: RunPlan, complete: list[int])
                 continue
             closed += 1
             added += len(items)
-            tasks.add(connection, task_rows(row.id, plan, position, items, row.site, ready=1))
+            tasks.add(connection, task_rows(row.id, plan, position, items, ready=1))
             if not items:
                 stack.append(position)
     return closed, added
 
 
 def task_rows(
-    run_id: int, plan: RunPlan, position: int, items: Sequence[str] | None, site: str, ready: int
+    run_id: int, plan: RunPlan, position: int, items: Sequence[str] | None, ready: int
 ) -> list[dict[str, Any]]:
     """The rows of a step's tasks: one, or one an item."""
-    name = plan.step(position).name
+    step = plan.step(position)
+    name, placed = step.name, plan.placement(step)
+    licence = licences.name_of(plan.engines[name])
     if items is None:
-        return [{**tasks.new_row(run_id, position, 0, name, plan.backend, site), "ready": ready}]
+        return [{**tasks.new_row(run_id, position, 0, name, placed.backend, placed.site, licence), "ready": ready}]
     return [
         {
-            **tasks.new_row(run_id, position, number, f"{name}[{number}]", plan.backend, site),
+            **tasks.new_row(run_id, position, number, f"{name}[{number}]", placed.backend, placed.site, licence),
             "item": item,
             "ready": ready,
         }

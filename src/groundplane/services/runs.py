@@ -22,7 +22,19 @@ from groundplane.model.errors import Conflict, Invalid, NotFound
 from groundplane.model.pipelines import SourceKind, Step
 from groundplane.model.reasons import Fault, Reason
 from groundplane.model.states import FINAL, State
-from groundplane.services import calls, gate, pages, planning, plans, progress, reuse, staging, variables, views
+from groundplane.services import (
+    calls,
+    gate,
+    licences,
+    pages,
+    planning,
+    plans,
+    progress,
+    reuse,
+    staging,
+    variables,
+    views,
+)
 from groundplane.services.access import Actor
 from groundplane.services.notices import WORK
 from groundplane.services.plans import RunPlan, is_dynamic
@@ -39,6 +51,7 @@ def submit(platform: Platform, actor: Actor, run_id: str, request: RunRequest) -
             return show(platform, run_id)
     platform.require_space()
     plan = planning.plan(platform, request)
+    licences.check(platform, plan)
     found = Variables(request.context.variables, request.environment)
     return _start(platform, actor, run_id, plan, found, "run.submit", kept=None)
 
@@ -46,12 +59,16 @@ def submit(platform: Platform, actor: Actor, run_id: str, request: RunRequest) -
 def plan(platform: Platform, actor: Actor, request: RunRequest) -> PlanDocument:
     """What `submit` would do; nothing starts."""
     made = planning.plan(platform, request)
+    licences.check(platform, made)
     found = Variables(request.context.variables, request.environment)
     steps: list[PlannedTask] = []
     unsettled: set[str] = set()  # steps whose outputs are not known before they have run
     with platform.database.read() as connection:
+        names = [licences.name_of(engine) for engine in made.engines.values()]
+        full = licences.waits(platform, connection, names, asking=False)
         for step in made.pipeline.steps:
             engine = made.engines[step.name]
+            placed = made.placement(step)
             steps.append(
                 PlannedTask(
                     step=step.name,
@@ -60,7 +77,7 @@ def plan(platform: Platform, actor: Actor, request: RunRequest) -> PlanDocument:
                     engine_path=engine.path,
                     engine_version=engine.version,
                     command=calls.planned_argv(platform.home, made, step),
-                    backend=made.backend,
+                    backend=placed.backend,
                     cpus=step.resources.cpus,
                     memory=step.resources.memory,
                     gpus=step.resources.gpus,
@@ -70,7 +87,10 @@ def plan(platform: Platform, actor: Actor, request: RunRequest) -> PlanDocument:
                     inputs=tuple(f"{read.name} = {views.source_text(read.source)}" for read in step.inputs),
                     outputs=step.outputs if step.outputs is not None else ("every file that it creates or changes",),
                     tasks=None if is_dynamic(step) else len(_items(platform, made, step) or ("",)),
-                    reuse=_reuse(platform, connection, made, step, found, unsettled),
+                    reuse=(reused := _reuse(platform, connection, made, step, found, unsettled)),
+                    runs_in=placed.environment,
+                    lock_sha256=plans.load_lock(connection, placed.lock).sha256 if placed.lock else None,
+                    waiting=None if reused == "would be reused" else full.get(licences.name_of(engine)),
                 )
             )
     return PlanDocument(
@@ -84,6 +104,7 @@ def plan(platform: Platform, actor: Actor, request: RunRequest) -> PlanDocument:
         ignored=made.ignored,
         parameters=made.pipeline.parameters,
         steps=tuple(steps),
+        warnings=made.warnings,
     )
 
 
@@ -162,6 +183,7 @@ def rerun(platform: Platform, actor: Actor, ref: str, request: RerunRequest) -> 
         )
     platform.require_space()
     plan = planning.again(platform, plan, request.context)
+    licences.check(platform, plan)
     plan = replace(plan, environment=tuple(sorted(request.environment)))
     found = Variables(request.context.variables, request.environment)
     return _start(
@@ -239,7 +261,7 @@ def _insert(
     for index, step in enumerate(plan.pipeline.steps):
         if not is_dynamic(step):
             ready = 0 if step.needs else 1
-            tasks.add(connection, progress.task_rows(run_id, plan, index, items[index], site, ready))
+            tasks.add(connection, progress.task_rows(run_id, plan, index, items[index], ready))
     variables.seal(platform.home, connection, run_id, uid, found)
     _refuse_missing_engines(platform, connection, run_id, plan, at)
     empty = [index for index, count in enumerate(counts) if count == 0 and not plan.step(index).needs]

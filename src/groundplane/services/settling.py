@@ -14,7 +14,7 @@ from groundplane.model.artifacts import kind_of
 from groundplane.model.pipelines import Step
 from groundplane.model.reasons import Fault, Reason
 from groundplane.model.states import State, may_follow
-from groundplane.services import plans, progress, reasons
+from groundplane.services import licences, plans, progress, reasons
 from groundplane.services.plans import RunPlan
 from groundplane.services.platform import Platform, now
 from groundplane.spi.launch import Observation, Phase
@@ -31,13 +31,15 @@ class Settled:
     """runs: ids of those that changed. done: attempts whose driver may forget them. unknown: rows of attempts that
     the driver never heard of: to be launched again. strangers: attempts that this control plane does not follow (any
     more). withdrawn: (backend, attempt) of those that were cancelled before the driver heard of them; a launch may
-    still be on its way."""
+    still be on its way. freed: names of the pools whose seats may be free now."""
 
     runs: set[str] = field(default_factory=set[str])
     done: list[str] = field(default_factory=list[str])
     unknown: list[Any] = field(default_factory=list[Any])
     strangers: list[str] = field(default_factory=list[str])
     withdrawn: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    backends: set[str] = field(default_factory=set[str])
+    freed: set[str] = field(default_factory=set[str])
 
 
 def settle(platform: Platform, connection: Connection, observations: Sequence[Observation]) -> Settled:
@@ -67,9 +69,11 @@ def settle(platform: Platform, connection: Connection, observations: Sequence[Ob
             settled.runs.add(row.run_uid)
         elif seen.phase in (Phase.ENDED, Phase.LOST):
             _end(connection, batch, row, seen)
+            settled.backends |= plans.load(connection, row.plan).backends
             settled.done.append(uid)
             settled.runs.add(row.run_uid)
     batch.write(platform, connection, now())
+    settled.freed = batch.freed
     return settled
 
 
@@ -84,6 +88,8 @@ class _Batch:
         self.moves: list[dict[str, Any]] = []
         self.artifacts: list[dict[str, Any]] = []
         self.ended: list[progress.Ended] = []
+        self.freed: set[str] = set()
+        self.refused: set[str] = set()
 
     def running(self, row: Any, at: int) -> None:
         """The attempt, and its task with it, runs."""
@@ -106,6 +112,8 @@ class _Batch:
         tasks.requeue(connection, self.requeued)
         tasks.add_artifacts(connection, self.artifacts)
         progress.end(platform, connection, self.ended, at, self.moves)
+        if self.refused:
+            licences.refused(platform, connection, self.refused)
 
 
 def _end(connection: Connection, batch: _Batch, row: Any, seen: Observation) -> None:
@@ -116,6 +124,9 @@ def _end(connection: Connection, batch: _Batch, row: Any, seen: Observation) -> 
     if not may_follow(State(row.state), State(state)):
         raise ValueError(f"attempt {row.uid} is {row.state} and cannot become {state}")
     at = seen.at or now()
+    batch.freed.add(row.licence)
+    if reason is not None and reason.code == licences.NO_SEAT:
+        batch.refused.add(row.licence)
     started = row.started_at or seen.started_at or None
     if row.state == "starting" and seen.started_at:
         batch.move(row, "running", seen.started_at)

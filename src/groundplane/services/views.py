@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 from groundplane.model.documents import InputDocument, OutputDocument, RunDocument, TaskDocument
 from groundplane.model.errors import Unavailable
 from groundplane.model.pipelines import Source, SourceKind
-from groundplane.services import plans, reasons
+from groundplane.model.reasons import Reason
+from groundplane.services import licences, plans, reasons
 from groundplane.services.plans import PlannedEngine, RunPlan
 from groundplane.services.platform import Platform, iso
 from groundplane.store import tasks
@@ -19,11 +20,13 @@ from groundplane.store import tasks
 
 def run(platform: Platform, connection: Connection, row: Any, *, whole: bool) -> RunDocument:
     """A run; `whole` with its tasks."""
+    plan = plans.load(connection, row.plan) if whole else None
+    shown = _tasks(platform, connection, row.id, plan) if plan else ()
     return RunDocument(
         id=row.uid,
         name=row.name,
         state=row.state,
-        reason=reasons.from_text(row.reason) or _waiting_for_space(platform, row.state),
+        reason=reasons.from_text(row.reason) or _waiting(platform, row.state, shown),
         project=row.project,
         pipeline=row.pipeline,
         backend=row.backend,
@@ -36,7 +39,8 @@ def run(platform: Platform, connection: Connection, row: Any, *, whole: bool) ->
         metrics=json.loads(row.metrics) if row.metrics else {},
         rerun_of=row.rerun_of,
         task_count=row.task_count,
-        tasks=_tasks(connection, row.id, plans.load(connection, row.plan)) if whole else (),
+        tasks=shown,
+        warnings=plan.warnings if plan else (),
     )
 
 
@@ -45,20 +49,34 @@ def source_text(source: Source) -> str:
     return f"{source.step}/{source.path}" if source.kind is SourceKind.STEP else source.path
 
 
-def _tasks(connection: Connection, run_id: int, plan: RunPlan) -> tuple[TaskDocument, ...]:
+def _tasks(platform: Platform, connection: Connection, run_id: int, plan: RunPlan) -> tuple[TaskDocument, ...]:
     outputs: dict[int, list[OutputDocument]] = defaultdict(list)
     for row in tasks.artifacts_of_run(connection, run_id):
         lost = tuple(json.loads(row.lost)) if row.lost else ()
         outputs[row.task_id].append(OutputDocument(row.name, row.kind, row.size, row.sha256, lost))
-    return tuple(_task(row, plan, tuple(outputs.get(row.id, ()))) for row in tasks.of_run(connection, run_id))
+    rows = tasks.of_run(connection, run_id)
+    waiting = {row.id: reason for row in rows if (reason := reasons.from_text(row.waiting)) is not None}
+    seatless = {row.id: row.licence for row in rows if row.id in waiting and waiting[row.id].code == licences.NO_SEAT}
+    seats = licences.waits(platform, connection, set(seatless.values()))
+    return tuple(
+        _task(
+            row,
+            plan,
+            tuple(outputs.get(row.id, ())),
+            # Who has the seats changes more often than anything is written of those that wait.
+            seats.get(seatless[row.id]) if row.id in seatless else waiting.get(row.id),
+        )
+        for row in rows
+    )
 
 
-def _task(row: Any, plan: RunPlan, outputs: tuple[OutputDocument, ...]) -> TaskDocument:
+def _task(row: Any, plan: RunPlan, outputs: tuple[OutputDocument, ...], waiting: Reason | None) -> TaskDocument:
     step = plan.step(row.position)
     engine: PlannedEngine = plan.engines[step.name]
     usage: dict[str, float] = {}
     if row.wall is not None:
         usage = {"wall_seconds": row.wall / 1e6, "cpu_seconds": row.cpu / 1e6, "memory_bytes": row.memory}
+    placed = plan.placement(step)
     return TaskDocument(
         name=row.name,
         step=step.name,
@@ -78,10 +96,13 @@ def _task(row: Any, plan: RunPlan, outputs: tuple[OutputDocument, ...]) -> TaskD
             for read in (json.loads(row.inputs) if row.inputs else ())
         ),
         outputs=outputs,
+        backend=placed.backend,
+        runs_in=placed.environment,
+        waiting=waiting,
     )
 
 
-def _waiting_for_space(platform: Platform, state: str) -> Any:
+def _waiting(platform: Platform, state: str, shown: tuple[TaskDocument, ...]) -> Reason | None:
     """A run that waits says for what, when that is known."""
     if state != "queued":
         return None
@@ -89,4 +110,4 @@ def _waiting_for_space(platform: Platform, state: str) -> Any:
         platform.require_space()
     except Unavailable as full:
         return reasons.of_error(full)
-    return None
+    return next((task.waiting for task in shown if task.waiting is not None), None)

@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 
-from groundplane.store.tables import attempts, control_planes, is_open, runs, tasks
+from groundplane.store.tables import attempts, control_planes, is_open, licences, runs, tasks
 
 _insert = insert(attempts)
 
 
 def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """New attempts, claimed: uid run_id task_id number backend state holder epoch claimed_at."""
+    """New attempts, claimed: uid run_id task_id number backend state holder epoch claimed_at licence."""
     if rows:
         connection.execute(_insert, rows)
 
@@ -30,6 +30,7 @@ _LOAD = (
         attempts.c.run_id,
         attempts.c.started_at,
         attempts.c.claimed_at,
+        attempts.c.licence,
         tasks.c.position,
         tasks.c.name,
         tasks.c.item,
@@ -42,9 +43,11 @@ _LOAD = (
         runs.c.plan,
         runs.c.snapshot,
         runs.c.cancelled,
+        licences.c.server,
     )
     .join(tasks, tasks.c.id == attempts.c.task_id)
     .join(runs, runs.c.id == attempts.c.run_id)
+    .outerjoin(licences, licences.c.name == attempts.c.licence)
 )
 
 

@@ -107,11 +107,6 @@ def plans_in_use(connection: Connection, since: int | None) -> list[tuple[str, s
     return [(row.project, row.plan) for row in rows]
 
 
-def set_plan(connection: Connection, run_id: int, plan: str) -> None:
-    """What the run will do is more exactly known."""
-    connection.execute(update(runs).where(runs.c.id == run_id).values(plan=plan))
-
-
 def begin(connection: Connection, run_ids: Iterable[int], at: int) -> None:
     """queued -> running for those that are queued."""
     for run_id in run_ids:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from groundplane.store.names import Name
 
-REVISION = "0001"
+REVISION = "0002"
 """The revision of this module; store/migrations leads to it from every earlier one."""
 
 metadata = MetaData()
@@ -112,6 +112,9 @@ tasks = Table(
     Column("cpu", BigInteger),
     Column("memory", BigInteger),
     Column("inputs", Text),
+    # The engine's name: that of the pool whose seat it needs, if there is one.
+    Column("licence", Text, nullable=False, server_default=text("''")),
+    Column("waiting", Text),  # a reason: what a queued task waits for that is not a step
     Index("tasks_by_run", "run_id", "position", "number"),
     Index(
         "tasks_ready",
@@ -147,8 +150,10 @@ attempts = Table(
     Column("finished_at", BigInteger),
     Column("exit_code", Integer),
     Column("reason", Text),
+    Column("licence", Text),  # as its task's: whose seat it has taken while it is open
     Index("attempts_by_task", "task_id", "number"),
     Index("attempts_open", "holder", sqlite_where=text(_OPEN), postgresql_where=text(_OPEN)),
+    Index("attempts_by_licence", "licence", sqlite_where=text(_OPEN), postgresql_where=text(_OPEN)),
 )
 
 transitions = Table(
@@ -205,6 +210,23 @@ events = Table(
     Column("object", Text, nullable=False),
     Column("outcome", Text, nullable=False),
     Column("body", Text, nullable=False),
+)
+
+licences = Table(
+    "licences",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("seats", Integer, nullable=False),
+    Column("server", Text),
+    # What the server said last: `error` or a count (`issued` is None for one that it does not count). `others`: seats
+    # in use that are not this platform's.
+    Column("asked_at", BigInteger),
+    Column("issued", Integer),
+    Column("others", Integer),
+    Column("error", Text),
+    # When the engine's own licence manager last refused a seat that was free by this count; how many were ours then.
+    Column("refused_at", BigInteger),
+    Column("granted", Integer),
 )
 
 control_planes = Table(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Text, bindparam, func, insert, or_, select, update
 
-from groundplane.store.tables import artifacts, is_queued, runs, steps, tasks
+from groundplane.model.reasons import Reason
+from groundplane.store.tables import artifacts, is_queued, licences, runs, steps, tasks
 
 _ACTIVE = ("starting", "running", "stopping")
 _insert = insert(tasks)
@@ -19,7 +21,9 @@ def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(_insert, rows)
 
 
-def new_row(run_id: int, position: int, number: int, name: str, backend: str, site: str) -> dict[str, Any]:
+def new_row(
+    run_id: int, position: int, number: int, name: str, backend: str, site: str, licence: str
+) -> dict[str, Any]:
     """A queued task that is not ready."""
     return {
         "run_id": run_id,
@@ -43,6 +47,8 @@ def new_row(run_id: int, position: int, number: int, name: str, backend: str, si
         "cpu": None,
         "memory": None,
         "inputs": None,
+        "licence": licence,
+        "waiting": None,
     }
 
 
@@ -81,8 +87,16 @@ def make_ready(connection: Connection, run_id: int, positions: Sequence[int]) ->
 
 
 def set_ready(connection: Connection, task_ids: Sequence[int], ready: int) -> None:
-    """See the column."""
-    connection.execute(update(tasks).where(tasks.c.id.in_(task_ids), tasks.c.state == "queued").values(ready=ready))
+    """See the column. What they waited for before is over."""
+    mine = tasks.c.id.in_(task_ids) & (tasks.c.state == "queued")
+    connection.execute(update(tasks).where(mine).values(ready=ready, waiting=None))
+
+
+def set_waiting(connection: Connection, task_ids: Sequence[int], reason: Reason | None) -> None:
+    """What queued tasks wait for now; nothing is written where it is known already."""
+    said = None if reason is None else json.dumps([reason.code, reason.message, reason.hint, str(reason.fault)])
+    mine = tasks.c.id.in_(task_ids) & (tasks.c.state == "queued") & tasks.c.waiting.is_distinct_from(said)
+    connection.execute(update(tasks).where(mine).values(waiting=said))
 
 
 def with_ready(connection: Connection, ready: int) -> Sequence[Any]:
@@ -116,9 +130,14 @@ _CLAIMABLE = (
         runs.c.snapshot,
         runs.c.state.label("run_state"),
         steps.c.max_parallel,
+        tasks.c.licence,
+        tasks.c.waiting,
+        licences.c.name.label("pool"),
+        licences.c.server,
     )
     .join(runs, runs.c.id == tasks.c.run_id)
     .join(steps, (steps.c.run_id == tasks.c.run_id) & (steps.c.position == tasks.c.position))
+    .outerjoin(licences, licences.c.name == tasks.c.licence)
     .where(
         tasks.c.backend == bindparam("of_backend"),
         or_(tasks.c.site == "", tasks.c.site == bindparam("here")),
@@ -129,16 +148,24 @@ _CLAIMABLE = (
     .limit(bindparam("most"))
     .with_for_update(of=[tasks, runs], skip_locked=True, key_share=True)
 )
+_CLAIMABLE_BUT = _CLAIMABLE.where(
+    or_(tasks.c.waiting.is_(None), licences.c.name.is_(None), tasks.c.licence.not_in(bindparam("full", expanding=True)))
+)
 
 
-def claimable(connection: Connection, backend: str, site: str, limit: int) -> Sequence[Any]:
-    """Ready tasks of a backend in order, locked with their runs, each with what a launch needs of its run.
+def claimable(connection: Connection, backend: str, site: str, limit: int, full: Collection[str] = ()) -> Sequence[Any]:
+    """Ready tasks of a backend in order, locked with their runs, each with what a launch needs of its run, and with
+    its pool of licence seats and that one's server, if it has one.
 
-    Those of a run that somebody else changes right now are left out.
+    Those of a run that somebody else changes right now are left out; so are those that are known to wait for a seat
+    of a pool that is full.
 
     A step with max_parallel gives no more than it has left; the caller counts within one answer.
     """
-    return connection.execute(_CLAIMABLE, {"of_backend": backend, "here": site, "most": limit}).all()
+    asked = {"of_backend": backend, "here": site, "most": limit}
+    if full:
+        return connection.execute(_CLAIMABLE_BUT, {**asked, "full": sorted(full)}).all()
+    return connection.execute(_CLAIMABLE, asked).all()
 
 
 def active_in_step(connection: Connection, run_id: int, position: int) -> int:
@@ -158,6 +185,7 @@ _claim = (
         reuse_key=bindparam("key_of_reuse"),
         inputs=bindparam("read"),
         reason=None,
+        waiting=None,
     )
 )
 
@@ -195,6 +223,7 @@ _finish = (
         cpu=bindparam("cpu_us"),
         memory=bindparam("peak"),
         inputs=func.coalesce(bindparam("read", type_=Text), tasks.c.inputs),
+        waiting=None,
     )
 )
 
@@ -227,7 +256,8 @@ def end_queued(
         mine &= tasks.c.position.in_(positions)
     keys = list(connection.execute(select(tasks.c.id).where(mine).with_for_update()).scalars())
     if keys:
-        connection.execute(update(tasks).where(mine).values(state=state, reason=reason, finished_at=at))
+        ended = update(tasks).where(mine).values(state=state, reason=reason, finished_at=at, waiting=None)
+        connection.execute(ended)
     return keys
 
 

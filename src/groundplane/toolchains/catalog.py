@@ -16,16 +16,19 @@ _FOLDER = Path(__file__).with_name("catalog")
 @dataclass(frozen=True, slots=True)
 class KnownVersion:
     """support_ends: the month (`2027-10`) after which nobody mends it, "" where no date is known.
-    sources: where it may come from: `debian bookworm`, `uv`, `pypi`, `licensed`, …"""
+    sources: where it may come from: `debian bookworm`, `uv`, `pypi`, `licensed`, … images: public ones that have it,
+    best first; never run here."""
 
     version: str
     support_ends: str = ""
     sources: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KnownEngine:
-    """apt, pip: the packages that bring it. elsewhere: how to get it otherwise, as a sentence.
+    """apt, pip: the packages that bring it. image_apt: those for an image of its own. elsewhere: how to get it
+    otherwise, as a sentence.
     dialect_of: the engine whose language it speaks, in part. tested_on: where its conformance suite has passed, ()
     for never. support: what its makers say about support, in words."""
 
@@ -37,6 +40,7 @@ class KnownEngine:
     support: str
     dialect_of: str = ""
     apt: tuple[str, ...] = ()
+    image_apt: tuple[str, ...] = ()
     pip: tuple[str, ...] = ()
     tested_on: tuple[str, ...] = ()
     versions: tuple[KnownVersion, ...] = ()
@@ -101,10 +105,13 @@ def _engine(name: str, body: dict[str, Any]) -> KnownEngine:
         support=body["support"],
         dialect_of=body.get("dialect_of", ""),
         apt=listed("apt"),
+        image_apt=tuple(body.get("image_apt", body.get("apt", ()))),
         pip=listed("pip"),
         tested_on=listed("tested_on"),
         versions=tuple(
-            KnownVersion(row["version"], row.get("support_ends", ""), tuple(row.get("sources", ())))
+            KnownVersion(
+                row["version"], row.get("support_ends", ""), tuple(row.get("sources", ())), tuple(row.get("images", ()))
+            )
             for row in body.get("versions", ())
         ),
     )

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from groundplane.model.reasons import Reason
 from groundplane.spi.toolchain import Call, Command, Ending, EngineSpec
+from groundplane.toolchains import licences
 from groundplane.toolchains.endings import error, exit_reason, signal_reason
 from groundplane.toolchains.script import ScriptToolchain, option_words, script_path
 
@@ -58,6 +59,10 @@ class MatlabToolchain(ScriptToolchain):
         Octave prints `error: ignoring const execution_exception&` in successful runs too."""
         if ending.exit_code == 0:
             return None
+        # A refusal that the script lived through is not the reason of what came after it.
+        last = ending.stderr.rpartition("\nError using ")[2]
+        if ending.signal is None and (refused := licences.refusal("matlab", licences.MATLAB, ending.stdout, last)):
+            return refused
         message = _octave_error(ending.stderr) or _matlab_error(ending.stderr) if ending.exit_code == 1 else None
         if message is None:
             return signal_reason(ending) or exit_reason(ending)

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from groundplane.model.reasons import Reason
 from groundplane.spi.toolchain import Call, Command, Ending, EngineSpec
+from groundplane.toolchains import licences
 from groundplane.toolchains.endings import error, exit_reason, signal_reason
 from groundplane.toolchains.script import ScriptToolchain, script_path
 
@@ -19,6 +20,7 @@ _MACROS_JSON = "parameters.json"
 _RUNNER = "saslite_runner.py"
 _PLAIN = re.compile(r"[\w.+-]+(?: [\w.+-]+)*")
 _ERROR = re.compile(r"^ERROR(?: [\d-]+)?: (?P<text>.+)$", re.MULTILINE)
+_WRAPPED = re.compile(r"\n {4,}(?=\S)")
 _SOURCE = re.compile(r"^(?P<line>\d+) {2,}(?:[!+] *)?(?P<text>\S.*)$", re.MULTILINE)
 _EXPIRY = re.compile(r"^WARNING: .*(?:expire|expiration).*$", re.MULTILINE | re.IGNORECASE)
 _ABORTS = {
@@ -94,6 +96,10 @@ class SasToolchain(ScriptToolchain):
         if ending.exit_code == 0 or (ending.exit_code == 1 and PurePosixPath(ending.engine).name != "saslite"):
             return None
         found = _ERROR.search(ending.stderr)
+        if found and (
+            refused := licences.refusal("sas", licences.SAS, _WRAPPED.sub(" ", ending.stderr[found.start() :]))
+        ):
+            return refused
         if found is None:
             return signal_reason(ending) or exit_reason(
                 ending, _ABORTS.get(ending.exit_code, ""), _licence_hint(ending.stderr)

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from groundplane.model.reasons import Reason
 from groundplane.spi.toolchain import Call, Command, Ending, EngineSpec
+from groundplane.toolchains import licences
 from groundplane.toolchains.endings import error, exit_reason, last_line, signal_reason
 from groundplane.toolchains.script import ScriptToolchain
 
@@ -171,6 +172,8 @@ def _diagnose_ibm(ending: Ending, script: str) -> Reason | None:
     errors = list(_IBM_ERROR.finditer(ending.stdout))
     if ending.sentinel and ending.exit_code == 0:
         return None
+    if refused := licences.refusal("spss", licences.SPSS, ending.stdout, ending.stderr):
+        return refused
     if errors:
         return error(f"{errors[-1]['text']} ({script})")
     return None if ending.exit_code == 0 else exit_reason(ending)

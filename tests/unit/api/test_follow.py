@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64decode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from groundplane.api import follow
 from groundplane.model.errors import NotFound
+from groundplane.model.reasons import Fault, Reason
 from groundplane.model.states import State
 from groundplane.services import logs, runs
 from groundplane.services.logs import Chunk
@@ -185,3 +188,26 @@ def test_logs_of_an_unknown_run(api: Api, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(runs, "resolve", resolve)
     for path in ("logs", "follow"):
         assert api("GET", f"/api/v1/runs/x/{path}").status == 404
+
+
+def test_who_wants_no_progress_may_still_hear_what_a_run_waits_for(
+    api: Api, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "_NET", 0.05)
+    reason = Reason("no_licence_seat", "waits for a seat", "", Fault.BACKEND)
+    work.run = a_run("queued", replace(a_task("a", "queued"), waiting=reason))
+
+    async def scene(query: str) -> list[Any]:
+        heard: list[bytes] = []
+        path = f"/api/v1/runs/{RUN}/follow?progress=false&{query}"
+        task = asyncio.create_task(api.call("GET", path, heard=heard.append))
+        deadline = asyncio.get_running_loop().time() + (10 if query else 0.5)
+        while not any(b"seat" in piece for piece in heard) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        work.run = a_run("succeeded", a_task("a"))
+        api.platform.notifier.notify(RUN)
+        return [key for line in (await task).lines() for key in line]
+
+    assert asyncio.run(scene("waiting=true")) == ["progress", "run"]
+    work.run = a_run("queued", replace(a_task("a", "queued"), waiting=reason))
+    assert asyncio.run(scene("")) == ["run"]

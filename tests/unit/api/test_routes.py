@@ -15,7 +15,21 @@ from sqlalchemy.exc import OperationalError, StatementError
 from groundplane.api.openapi import BODIES, REPLIES
 from groundplane.model.documents import ArtifactDocument, RunPage, RunRequest
 from groundplane.model.errors import Conflict, Denied, GroundError, Invalid, NotFound, Unavailable
-from groundplane.services import artifacts, backends, doctor, events, runs, spec, status, toolchains
+from groundplane.services import (
+    artifacts,
+    attesting,
+    backends,
+    doctor,
+    environment_views,
+    events,
+    images,
+    licences,
+    locking,
+    runs,
+    spec,
+    status,
+    toolchains,
+)
 from tests.unit.api.asgi import Api
 from tests.unit.api.documents import RUN, a_failure, a_run, a_task
 
@@ -213,19 +227,24 @@ def test_over_every_route_a_failure_has_the_one_shape(api: Api, monkeypatch: pyt
         runs: ("submit", "plan", "listing", "show", "cancel", "rerun", "resolve"),
         artifacts: ("listing", "find"), backends: ("listing", "check"), toolchains: ("listing", "show", "install"),
         doctor: ("examine",), status: ("show", "stop"), events: ("listing",), spec: ("schema",),
+        licences: ("listing", "put", "remove"), locking: ("lock", "build", "pool"), attesting: ("attest",),
+        environment_views: ("verify", "outdated", "listing", "show", "diff", "document", "signing_keys"),
+        images: ("listing", "show", "prune"),
     }.items():  # fmt: skip
         for name in names:
             monkeypatch.setattr(module, name, fail)
     bodies: dict[Any, Any] = {
         "RunRequest": REQUEST, "RerunRequest": {"id": RUN, "context": {"folder": "/"}}, "Context": {"folder": "/"},
-        "ShutdownRequest": {},
+        "ShutdownRequest": {}, "LicenceRequest": {"seats": 1},
+        "EnvironmentRequest": {"folder": "/", "context": {"folder": "/"}, "spec": ""},
     }  # fmt: skip
     seen = 0
     for method, path in routes(api):
         concrete = re.sub(r"\{[^}]+\}", "x", path)
         kind = BODIES.get((method, path.removeprefix("/api/v1")))
         if path != "/api/v1/health":
-            answer = api(method.upper(), concrete, None if kind is None else bodies[kind.__name__])
+            query = "?name=x" if path.endswith("/images/show") else ""
+            answer = api(method.upper(), concrete + query, None if kind is None else bodies[kind.__name__])
             assert answer.status == 500, (method, path, answer.body)
             check_problem(answer)
             assert "boom" in answer.json()["detail"]

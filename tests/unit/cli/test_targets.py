@@ -41,8 +41,8 @@ def test_a_script_runs_beside_its_own_folder_under_the_name_that_was_typed(here:
 
 def test_a_script_of_a_project_runs_beside_the_project(here: Path) -> None:
     (here / "ground.toml").write_text(SPEC)
-    assert resolve("sub/é '$(x)'.py", here=here) == Target(str(here), script="sub/é '$(x)'.py")
-    assert resolve(str(here / "fit.R"), here=here) == Target(str(here), script="fit.R")
+    assert resolve("sub/é '$(x)'.py", here=here) == Target(str(here), script="sub/é '$(x)'.py", project=SPEC)
+    assert resolve(str(here / "fit.R"), here=here) == Target(str(here), script="fit.R", project=SPEC)
     (here.parent / "out.py").write_text("")
     assert resolve("../out.py", here=here) == Target(str(here.parent), script="out.py")
 

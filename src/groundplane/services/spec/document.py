@@ -10,12 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from groundplane.model.environments import Environment, Gpu
 from groundplane.model.errors import Invalid, NotFound
 from groundplane.model.globs import is_glob
 from groundplane.model.parameters import check_names, parameter_text
 from groundplane.model.pipelines import ForEach, Input, Pipeline, Step
 from groundplane.model.resources import Resources
-from groundplane.services.spec.format import GroundFile, StepTable
+from groundplane.services.spec.format import EnvironmentTable, GroundFile, StepTable
 from groundplane.services.spec.grievances import tell
 from groundplane.services.spec.problems import Problems, listed, meant
 from groundplane.services.spec.sources import (
@@ -29,16 +30,25 @@ from groundplane.services.spec.sources import (
 )
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~-]*")
+_PACKAGE = re.compile(r"[A-Za-z0-9][^\x00-\x1f]*$")  # never an option of the program that installs it
 _MOST_TASKS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A `ground.toml` as read. Its pipelines still have to be resolved against the project folder."""
+    """A `ground.toml` as read. Its pipelines still have to be resolved against the project folder.
+
+    environment, on, network: of steps that do not say their own; None where the project does not either.
+    """
 
     name: str
     description: str
     pipelines: Mapping[str, Pipeline]
+    environments: Mapping[str, Environment]
+    environment: str | None = None
+    on: str | None = None
+    network: bool | None = None
 
 
 def parse(text: str | bytes, file: str = "ground.toml") -> Project:
@@ -51,6 +61,8 @@ def parse(text: str | bytes, file: str = "ground.toml") -> Project:
         tell(error, problems)
         problems.raise_any()
         raise  # an error that tells nothing is a defect of ours
+    made = {name: _environment(problems, name, table) for name, table in read.environments.items()}
+    _check_environment(problems, "project", read.project.environment, made)
     pipelines: dict[str, Pipeline] = {}
     for name, table in read.pipelines.items():
         where = f"pipelines.{name}"
@@ -59,9 +71,12 @@ def parse(text: str | bytes, file: str = "ground.toml") -> Project:
             _step(problems, f"{where}.steps.{step}", step, entry, table.params, list(table.steps))
             for step, entry in table.steps.items()
         )
+        for step, entry in table.steps.items():
+            _check_environment(problems, f"{where}.steps.{step}", entry.environment, made)
         pipelines[name] = Pipeline(name, read.project.name, steps, table.params)
     problems.raise_any()
-    return Project(read.project.name, read.project.description, pipelines)
+    project = read.project
+    return Project(project.name, project.description, pipelines, made, project.environment, project.on, project.network)
 
 
 def pipeline(project: Project, name: str | None = None, file: str = "ground.toml") -> Pipeline:
@@ -76,6 +91,45 @@ def pipeline(project: Project, name: str | None = None, file: str = "ground.toml
     if len(known) > 1:
         raise Invalid(f"{file} has {len(known)} pipelines", hint=f"say which with --pipeline NAME: {listed(known)}")
     return next(iter(known.values()))
+
+
+def _environment(problems: Problems, name: str, table: EnvironmentTable) -> Environment:
+    toolchain, _, version = (table.toolchain or "").partition("@")
+    where = f"environments.{name}"
+    if table.toolchain is not None and (not toolchain or (table.toolchain.endswith("@"))):
+        problems.add(where, f"toolchain = {table.toolchain!r} is no name with a version", 'write it like "r@4.5"')
+    if table.dockerfile is not None and (wrong := path_problem(table.dockerfile)):
+        problems.add(where, f"from = {wrong[0]}", wrong[1])
+    if version and not _VERSION.fullmatch(version):
+        problems.add(where, f"{version!r} is no version", 'write it like "r@4.5"')
+    for key, names in (("packages", table.packages), ("system_packages", table.system_packages)):
+        for package in names:
+            if not _PACKAGE.match(package):
+                problems.add(
+                    f"{where}.{key}", f"{package!r} is no name of a package", "it begins with a letter or digit"
+                )
+    gpu = table.gpu
+    return Environment(
+        name=name,
+        toolchain=toolchain,
+        version=version,
+        engine=table.engine or "",
+        packages=tuple(table.packages),
+        system_packages=tuple(table.system_packages),
+        gpu=Gpu(gpu.count, gpu.memory, gpu.cuda) if gpu else None,
+        image=table.image or "",
+        dockerfile=tidy(table.dockerfile) if table.dockerfile else "",
+    )
+
+
+def _check_environment(problems: Problems, where: str, name: str | None, known: Mapping[str, Environment]) -> None:
+    if name is not None and name not in known:
+        hint = (
+            f"its environments: {listed(known)}"
+            if known
+            else f'add one: [environments.{name}] with toolchain = "r@4.5"'
+        )
+        problems.add(where, f"there is no environment {name!r}{meant(name, known)}", hint)
 
 
 def _toml(text: str | bytes, file: str) -> dict[str, Any]:
@@ -143,6 +197,9 @@ def _step(
         retries=table.retries,
         rerun=table.rerun,
         environment=table.env,
+        runs_in=table.environment,
+        on=table.on,
+        network=table.network,
     )
 
 

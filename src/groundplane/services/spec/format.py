@@ -1,4 +1,4 @@
-"""The file format of `ground.toml`, as pydantic models: what each key may hold, and the JSON Schema for editors.
+"""The file format of `ground.toml`, as pydantic models: its tables, and the JSON Schema for editors.
 
 These models know one value at a time. What values mean together (sources, cycles, conversions) is in declare.py
 and resolve.py.
@@ -6,124 +6,27 @@ and resolve.py.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from groundplane.model import environment
-from groundplane.model.errors import Invalid
-from groundplane.model.parameters import parameter_text
-from groundplane.model.quantities import parse_duration, parse_size
-
-_NAME_PATTERN = r"^(?!latest$)[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
-_NAME = re.compile(_NAME_PATTERN)
-_LONGEST = 366 * 86400.0  # seconds
-_MOST = 2**53
-
-
-def _named(what: str) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if isinstance(value, str) and not _NAME.fullmatch(value):
-            raise ValueError(
-                f"'latest' stands for the newest run and is no name for a {what}"
-                if value == "latest"
-                else f"{value!r} is no name for a {what}: use letters a-z, digits, `_` and `-`, at most 100"
-            )
-        return value
-
-    return check
+from groundplane.services.spec.values import (
+    NAME_PATTERN,
+    SCALAR,
+    Duration,
+    EnvironmentName,
+    Parameter,
+    PipelineName,
+    ProjectName,
+    Size,
+    StepName,
+    Table,
+    Text,
+    variables,
+)
 
 
-def _text(value: Any) -> Any:
-    if isinstance(value, str) and "\0" in value:
-        raise ValueError("holds a NUL character, which no program can be given")
-    return value
-
-
-def _parameter(value: Any) -> str:
-    try:
-        text = parameter_text("", value)
-    except Invalid:
-        kind = "an array" if isinstance(value, list) else "a table"
-        raise ValueError(f"is {kind}; a parameter is one text, number or true/false") from None
-    return _text(text)
-
-
-def _size(value: Any) -> int:
-    size = 0
-    if isinstance(value, (int, str)) and not isinstance(value, bool):
-        with suppress(Invalid):
-            size = parse_size(value)
-    if not 1 <= size < _MOST:
-        raise ValueError(f'{value!r} is not a size; write it like "512MiB" or "2GiB", or as a number of bytes')
-    return size
-
-
-def _duration(value: Any) -> float:
-    seconds = 0.0
-    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        with suppress(Invalid):
-            seconds = parse_duration(value)
-    if not 0 < seconds <= _LONGEST:
-        raise ValueError(f'{value!r} is not a duration up to 366 days; write it like "30s", "10m" or "2h"')
-    return seconds
-
-
-def _variables(value: Any) -> Any:
-    if isinstance(value, dict):
-        for name in value:  # pyright: ignore[reportUnknownVariableType]
-            if not environment.is_name(str(name)):  # pyright: ignore[reportUnknownArgumentType]
-                raise ValueError(f"{name!r} is no name for an environment variable")
-            if str(name).startswith(environment.OWN):  # pyright: ignore[reportUnknownArgumentType]
-                raise ValueError(f"{name!r}: names that begin with GROUND_ are the platform's own")
-    return value  # pyright: ignore[reportUnknownVariableType]
-
-
-_SCALAR: dict[str, Any] = {"type": ["string", "number", "boolean"]}
-
-Text = Annotated[str, BeforeValidator(_text)]
-PipelineName = Annotated[str, BeforeValidator(_named("pipeline"))]
-StepName = Annotated[str, BeforeValidator(_named("step"))]
-ProjectName = Annotated[
-    str, BeforeValidator(_named("project")), WithJsonSchema({"type": "string", "pattern": _NAME_PATTERN})
-]
-Parameter = Annotated[str, BeforeValidator(_parameter), WithJsonSchema(_SCALAR)]
-Size = Annotated[
-    int,
-    BeforeValidator(_size),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*[A-Za-z]*\s*$"},
-                {"type": "integer", "minimum": 1},
-            ]
-        }
-    ),
-]
-Duration = Annotated[
-    float,
-    BeforeValidator(_duration),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": r"^(\s*\d+(\.\d+)?\s*[A-Za-z]*\s*)+$"},
-                {"type": "number", "exclusiveMinimum": 0},
-            ]
-        }
-    ),
-]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", strict=True, defer_build=True, allow_inf_nan=False, use_attribute_docstrings=False
-    )
-
-
-class ResourcesTable(_Table):
+class ResourcesTable(Table):
     """What one task of the step may use. What is left out is not limited."""
 
     model_config = ConfigDict(title="Resources")
@@ -137,7 +40,99 @@ class ResourcesTable(_Table):
     gpus: int = Field(0, ge=0, le=10_000, title="GPUs", description="Number of whole devices.", examples=[0, 1])
 
 
-class StepTable(_Table):
+class GpuTable(Table):
+    """What kind of GPU the work needs. Compared with the image's CUDA libraries and the host before anything starts."""
+
+    model_config = ConfigDict(title="GPU")
+
+    count: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        title="Devices",
+        description="How many, where the step's resources do not say.",
+        examples=[1],
+    )
+    memory: Size | None = Field(
+        None, title="Memory", description='What each device must have at least, such as "16GiB".', examples=["16GiB"]
+    )
+    cuda: Annotated[str, Field(pattern=r"^\d+(\.\d+)?$")] | None = Field(
+        None, title="CUDA", description="The least CUDA version that the driver must support.", examples=["12.4"]
+    )
+
+
+class EnvironmentTable(Table):
+    """A toolchain in a version with its packages, or an image that somebody else made."""
+
+    model_config = ConfigDict(
+        title="Environment",
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["toolchain"], "not": {"anyOf": [{"required": ["image"]}, {"required": ["from"]}]}},
+                {"required": ["image"], "not": {"anyOf": [{"required": ["toolchain"]}, {"required": ["from"]}]}},
+                {"required": ["from"], "not": {"anyOf": [{"required": ["toolchain"]}, {"required": ["image"]}]}},
+            ]
+        },
+    )
+
+    toolchain: Text | None = Field(
+        None,
+        min_length=1,
+        title="Toolchain",
+        description="A toolchain or engine, with `@` and the beginning of a version.",
+        examples=["r@4.5", "python@3.13", "octave@9", "pspp@2.0", "matlab@R2024b"],
+    )
+    packages: list[Text] = Field(
+        default_factory=list[str],
+        title="Packages",
+        description="The language's own packages: Python's by uv, R's and Octave's as the Debian suite has them.",
+        examples=[["pandas>=2", "pyarrow"], ["jsonlite", "survival"]],
+    )
+    system_packages: list[Text] = Field(
+        default_factory=list[str],
+        title="System packages",
+        description="Packages of the Debian suite.",
+        examples=[["libgdal32", "curl"]],
+    )
+    gpu: GpuTable | None = Field(None, title="GPU")
+    engine: Text | None = Field(
+        None,
+        min_length=1,
+        title="Engine",
+        description="Which engine of the toolchain, where its name does not tell.",
+        examples=["octave", "pspp"],
+    )
+    image: Text | None = Field(
+        None,
+        min_length=1,
+        title="Image",
+        description="An image that somebody else made, as Docker names it.",
+        examples=["rocker/r-ver:4.4.2", "mathworks/matlab:r2024b"],
+    )
+    dockerfile: Text | None = Field(
+        None,
+        alias="from",
+        min_length=1,
+        title="Dockerfile",
+        description="A Dockerfile of the project; its folder is the build's context.",
+        examples=["Dockerfile", "docker/Dockerfile"],
+    )
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> EnvironmentTable:
+        said = [f"`{name}`" for name, value in self._bases().items() if value is not None]
+        if len(said) != 1:
+            told = " and ".join(said) if said else "none of `toolchain`, `image` and `from`"
+            raise ValueError(f'has {told}; say one of toolchain = "r@4.5", image = "…", from = "Dockerfile"')
+        if self.toolchain is None and (self.packages or self.system_packages):
+            raise ValueError(f"has packages beside {said[0]}; an image has what it has: build on it with a Dockerfile")
+        return self
+
+    def _bases(self) -> dict[str, str | None]:
+        return {"toolchain": self.toolchain, "image": self.image, "from": self.dockerfile}
+
+
+class StepTable(Table):
     """One step: a script (`run`) or a program (`command`), what it reads and what it leaves."""
 
     model_config = ConfigDict(
@@ -229,7 +224,7 @@ class StepTable(_Table):
             },
             "patternProperties": {
                 "^(?!max_parallel$)[A-Za-z_][A-Za-z0-9_]*$": {
-                    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": _SCALAR}]
+                    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": SCALAR}]
                 }
             },
             "additionalProperties": False,
@@ -254,12 +249,26 @@ class StepTable(_Table):
         title="Rerun",
         description="false: never start it again by itself once it may have begun, not even when it was lost.",
     )
-    env: Annotated[dict[str, Text], BeforeValidator(_variables)] = Field(
+    env: Annotated[dict[str, Text], BeforeValidator(variables)] = Field(
         default_factory=dict[str, str],
         title="Environment variables",
         description="Set for this step. Not the place for secrets: the file is kept with each run.",
         examples=[{"OMP_NUM_THREADS": "1"}],
         json_schema_extra={"propertyNames": {"pattern": r"^(?!GROUND_)[A-Za-z_][A-Za-z0-9_]*$"}},
+    )
+
+    environment: Text | None = Field(
+        None,
+        min_length=1,
+        title="Environment",
+        description="The environment that it runs in, one of [environments].",
+        examples=["r45"],
+    )
+    on: Text | None = Field(
+        None, min_length=1, title="Backend", description="Where it runs.", examples=["docker", "local"]
+    )
+    network: bool | None = Field(
+        None, title="Network", description="Whether it may reach a network. In a container it may not unless said."
     )
 
     @model_validator(mode="after")
@@ -270,7 +279,7 @@ class StepTable(_Table):
         return self
 
 
-class PipelineTable(_Table):
+class PipelineTable(Table):
     """Steps and what flows between them."""
 
     model_config = ConfigDict(title="Pipeline")
@@ -285,12 +294,12 @@ class PipelineTable(_Table):
         min_length=1,
         title="Steps",
         description="The steps by name: letters a-z, digits, `_` and `-`.",
-        json_schema_extra={"propertyNames": {"pattern": _NAME_PATTERN}},
+        json_schema_extra={"propertyNames": {"pattern": NAME_PATTERN}},
     )
 
 
-class ProjectTable(_Table):
-    """What the project is called."""
+class ProjectTable(Table):
+    """What the project is called, and what holds for all of its steps."""
 
     model_config = ConfigDict(title="Project")
 
@@ -298,10 +307,23 @@ class ProjectTable(_Table):
         title="Name", description="The project's name: letters a-z, digits, `_` and `-`.", examples=["trial"]
     )
     description: Text = Field("", title="Description", description="What it is about, for people.")
+    environment: Text | None = Field(
+        None,
+        min_length=1,
+        title="Environment",
+        description="The environment of steps that name none.",
+        examples=["r45"],
+    )
+    on: Text | None = Field(
+        None, min_length=1, title="Backend", description="Where steps run that do not say it.", examples=["docker"]
+    )
+    network: bool | None = Field(
+        None, title="Network", description="Whether steps that do not say it may reach a network."
+    )
 
 
-class GroundFile(_Table):
-    """A Groundplane project: its name and its pipelines."""
+class GroundFile(Table):
+    """A Groundplane project: its name, its pipelines and the environments that they run in."""
 
     model_config = ConfigDict(title="ground.toml")
 
@@ -310,7 +332,13 @@ class GroundFile(_Table):
         default_factory=dict[str, PipelineTable],
         title="Pipelines",
         description="The pipelines by name: letters a-z, digits, `_` and `-`.",
-        json_schema_extra={"propertyNames": {"pattern": _NAME_PATTERN}},
+        json_schema_extra={"propertyNames": {"pattern": NAME_PATTERN}},
+    )
+    environments: dict[EnvironmentName, EnvironmentTable] = Field(
+        default_factory=dict[str, EnvironmentTable],
+        title="Environments",
+        description="The environments by name: letters a-z, digits, `_` and `-`.",
+        json_schema_extra={"propertyNames": {"pattern": NAME_PATTERN}},
     )
 
 

@@ -8,7 +8,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from groundplane.services.spec.format import GroundFile, PipelineTable, ProjectTable, ResourcesTable, StepTable
+from groundplane.services.spec.format import (
+    EnvironmentTable,
+    GpuTable,
+    GroundFile,
+    PipelineTable,
+    ProjectTable,
+    ResourcesTable,
+    StepTable,
+)
 from groundplane.services.spec.problems import Problems, listed, meant
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -29,6 +37,7 @@ _BOUNDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "greater_than_equal": lambda bound: f"must be at least {bound['ge']}",
     "less_than_equal": lambda bound: f"must be at most {bound['le']}",
 }
+_PATTERNS = {"cuda": 'is no CUDA version; write it like "12.4"'}
 _MISSING = {
     "project": ("has no [project]", 'begin the file with [project] and name = "…"'),
     "name": ("has no `name`", 'add name = "…"'),
@@ -53,6 +62,8 @@ def tell(error: ValidationError, problems: Problems) -> None:
             problems.add(_path(place), "is empty", _MISSING["steps"][1] if place[-1] == "steps" else "")
         elif kind in _KINDS:
             problems.add(_path(place), f"{_shown(given)} is not {_KINDS[kind]}")
+        elif kind == "string_pattern_mismatch":
+            problems.add(_path(place), f"{given!r} {_PATTERNS[place[-1]]}")
         elif kind in _BOUNDS:
             problems.add(_path(place), f"{given!r} {_BOUNDS[kind](bound)}")
         else:
@@ -61,7 +72,7 @@ def tell(error: ValidationError, problems: Problems) -> None:
 
 def _unknown(problems: Problems, place: Sequence[str]) -> None:
     *parents, key = place
-    known = _table(parents).model_fields
+    known = [field.alias or name for name, field in _table(parents).model_fields.items()]
     if _table(parents) is StepTable and key in ResourcesTable.model_fields:
         problems.add(
             _path(parents), f"unknown key {key!r}; it belongs into `resources`", f"resources = {{ {key} = … }}"
@@ -80,6 +91,8 @@ def _table(place: Sequence[str]) -> type[BaseModel]:
         return GroundFile
     if place[0] == "project":
         return ProjectTable
+    if place[0] == "environments":
+        return EnvironmentTable if len(place) == 2 else GpuTable
     return {2: PipelineTable, 4: StepTable}.get(len(place), ResourcesTable)
 
 

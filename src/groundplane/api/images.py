@@ -1,0 +1,32 @@
+"""Built images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from groundplane.api.replies import By, Here, reply
+from groundplane.services import images
+
+router = APIRouter(tags=["images"])
+
+
+@router.get("/images")
+def listing(platform: Here) -> Response:
+    """Every image with what it costs and who uses it, newest first."""
+    return reply(images.listing(platform))
+
+
+@router.get("/images/show")
+def show(platform: Here, name: str) -> Response:
+    """An image by its reference, its name in it, or the beginning of its digest."""
+    return reply(images.show(platform, name))
+
+
+@router.post("/images/prune")
+def prune(
+    platform: Here, actor: By, everything: Annotated[bool, Query(description="also those of recent runs")] = False
+) -> Response:
+    """Removes images that nobody uses."""
+    return reply(images.prune(platform, actor, everything=everything))

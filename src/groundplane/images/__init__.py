@@ -1,0 +1,1 @@
+"""From an environment to a lock to an image, with its SBOM and provenance."""

@@ -1,0 +1,151 @@
+"""Files by content: from what is here, from a pool, from a mirror."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from http.client import HTTPException
+from pathlib import Path
+
+from groundplane.model.errors import Unavailable
+from groundplane.spi.images import Progress
+
+_CHUNK = 1 << 20
+_SECONDS = 60
+_TRIES = 3
+
+
+class Gone(Unavailable):
+    """No address has the file any more."""
+
+
+class Downloads:
+    """Kept under their sha256. A file counts when it is whole and was found to be what its name says."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(
+        self, *, name: str, sha256: str, size: int, urls: Sequence[str], pool: Path | None, progress: Progress
+    ) -> Path:
+        """The file. With a pool no address is asked. Raises Gone (`package_gone`) and Unavailable that name it."""
+        kept = self._folder / sha256
+        if kept.is_file() and kept.stat().st_size == size:
+            return kept
+        if pool is not None:
+            found = in_pool(pool, sha256)
+            if found is None:
+                raise Unavailable(
+                    f"the pool {pool} lacks {name}",
+                    hint=f"where there is a network: ground env pool -o {pool}",
+                    code="pool_incomplete",
+                )
+            if _digest(found) != sha256:
+                raise Unavailable(f"{found} is damaged", hint="copy the pool again", code="pool_incomplete")
+            return found
+        progress(f"fetching {name}")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        failures: list[str] = []
+        missing = 0
+        for url in [url for url in urls for _ in range(_TRIES)]:
+            try:
+                return self._fetch(url, sha256, kept)
+            except _NotThere:
+                missing += _TRIES
+                failures.append(f"{_plain(url)} does not have it")
+            except _Unreadable as error:
+                missing += 1
+                failures.append(f"{_plain(url)}: {error}")
+        said = "; ".join(dict.fromkeys(failures)) or "no address of it is known"
+        if all("does not have it" in each for each in failures):
+            raise Gone(f"{name} is gone: {said}", hint=_POOLED, code="package_gone")
+        raise Unavailable(f"{name} cannot be fetched: {said}", hint="is the network up? " + _POOLED, code="unreachable")
+
+    def _fetch(self, url: str, sha256: str, kept: Path) -> Path:
+        digest = hashlib.sha256()
+        handle, fresh = tempfile.mkstemp(dir=self._folder)
+        try:
+            with os.fdopen(handle, "wb") as target:
+                try:
+                    with urllib.request.urlopen(url, timeout=_SECONDS) as source:  # noqa: S310 - addresses of a lock
+                        while block := source.read(_CHUNK):
+                            digest.update(block)
+                            _write(target, block, self._folder)
+                except urllib.error.HTTPError as error:
+                    raise (_NotThere() if error.code in (404, 410) else _Unreadable(f"{error.code}")) from error
+                except urllib.error.URLError as error:
+                    gone = isinstance(error.reason, FileNotFoundError) or "No such file" in str(error.reason)
+                    raise (_NotThere() if gone else _Unreadable(str(error.reason))) from error
+                except (HTTPException, OSError) as error:
+                    raise _Unreadable(str(error) or type(error).__name__) from error
+                target.flush()
+                os.fsync(target.fileno())
+            if digest.hexdigest() != sha256:
+                raise _Unreadable(f"it is not what the lock names (sha256 {digest.hexdigest()[:16]}…)")
+            Path(fresh).replace(kept)
+        finally:
+            Path(fresh).unlink(missing_ok=True)
+        return kept
+
+    def clear(self) -> int:
+        """Deletes all of them; the bytes freed."""
+        freed = 0
+        for path in self._folder.glob("*"):
+            freed += path.stat().st_size
+            path.unlink(missing_ok=True)
+        return freed
+
+
+_POOLED = "a folder made by `ground env pool -o DIR` keeps every file: ground env build --offline DIR"
+
+
+def put_into_pool(path: Path, folder: Path, name: str, sha256: str) -> None:
+    """Copies the file there, unless it is there."""
+    if in_pool(folder, sha256) is not None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{sha256}-{name}"
+    fresh = target.with_name(f".{target.name}.new")
+    shutil.copyfile(path, fresh)
+    fresh.replace(target)
+
+
+def in_pool(folder: Path, sha256: str) -> Path | None:
+    """The pool's file of that content."""
+    return next(folder.glob(f"{sha256}-*"), None)
+
+
+class _NotThere(Exception):
+    """The address says that there is no such file."""
+
+
+class _Unreadable(Exception):
+    """The address gave something else, or nothing."""
+
+
+def _write(target: object, block: bytes, folder: Path) -> None:
+    try:
+        target.write(block)  # type: ignore[attr-defined]
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Unavailable(
+                f"the disk that holds {folder} is full", hint="make space there, then try again", code="no_space"
+            ) from error
+        raise
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plain(url: str) -> str:
+    """Without a password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if "@" in rest.partition("/")[0] else url

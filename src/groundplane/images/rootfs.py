@@ -1,0 +1,190 @@
+"""Root file systems from a handful of .deb files: mmdebstrap, with the network off, and the same bytes every time."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from groundplane.model.errors import Unavailable
+from groundplane.model.locks import Deb
+from groundplane.spi.images import Progress
+
+USER, HOME = 1000, "/home/ground"
+_PR_SET_PDEATHSIG = 1
+_KEPT_LINES = 400
+_TOLD = ("I: downloading", "I: extracting archives", "I: installing", "I: creating tarball")
+_BASE_HOOK = f"""
+echo 'ground:x:{USER}:{USER}::{HOME}:/bin/sh' >> "$1/etc/passwd"
+echo 'ground:x:{USER}:' >> "$1/etc/group"
+mkdir -p "$1{HOME}" "$1/ground/work" "$1/ground/support"
+chown {USER}:{USER} "$1{HOME}"
+"""
+# What two builds of the same packages would differ in, or what belongs to the machine that built it.
+_CLEAN_HOOK = """
+rm -rf "$1"/var/cache/* "$1"/var/log/* "$1"/var/lib/apt/* "$1"/var/lib/dpkg/*-old "$1"/etc/*- "$1"/tmp/* "$1"/run/*
+rm -f "$1"/etc/resolv.conf "$1"/etc/hostname "$1"/etc/.pwd.lock "$1"/var/lib/dbus/machine-id "$1"/etc/machine-id
+rm -f "$1"/var/lib/dpkg/lock "$1"/var/lib/dpkg/lock-frontend "$1"/var/lib/dpkg/triggers/Lock
+rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d "$1"/var/lib/systemd/catalog/database "$1"/root/.??*
+"""
+_PROBE_HOOK = """
+folder=$(dirname "$0")
+while read -r program; do
+    found=$(chroot "$1" /bin/sh -c 'command -v "$0"' "$program") || continue
+    echo "$found" > "$folder/program"
+    set -- "$1" "$found" $(cat "$folder/probe-arguments")
+    chroot "$@" < /dev/null > "$folder/probe" 2>&1
+    break
+done < "$folder/programs"
+exit 0
+"""
+
+
+class Rootfs:
+    """Builds in a scratch folder. Packages' own scripts run in the chroot, without a network; as root also in process
+    and mount namespaces of their own, so that whatever kills the build ends them and their mounts."""
+
+    def __init__(self, scratch: Path, suite: str, epoch: int, progress: Progress) -> None:
+        if shutil.which("mmdebstrap") is None:
+            raise Unavailable(
+                "this machine has no mmdebstrap to build images with",
+                hint="apt-get install mmdebstrap, or use --builder docker",
+                code="no_builder",
+            )
+        self._scratch, self._suite, self._epoch, self._progress = scratch, suite, epoch, progress
+
+    def base(self, debs: Mapping[str, tuple[Deb, Path]], target: Path) -> None:
+        """The suite's essential packages, and the user that work runs as."""
+        repository = self._repository("base", debs)
+        hooks = [*self._hook("user", _BASE_HOOK), *self._hook("clean", _CLEAN_HOOK)]
+        self._run(["--variant=essential", *_included(debs), *hooks], repository, target)
+
+    def extended(
+        self,
+        base: Path,
+        debs: Mapping[str, tuple[Deb, Path]],
+        target: Path,
+        programs: Sequence[str],
+        probe: Sequence[str],
+    ) -> tuple[str, str]:
+        """The base with more packages; (program, probe output) of the first of the programs that is there."""
+        repository = self._repository("more", debs)
+        (self._scratch / "programs").write_text("".join(f"{name}\n" for name in programs))
+        (self._scratch / "probe-arguments").write_text(" ".join(probe))
+        hooks = [
+            *self._hook("probe", _PROBE_HOOK if programs and probe else "exit 0"),
+            *self._hook("clean", _CLEAN_HOOK),
+        ]
+        # The chroot has the base already: mmdebstrap must neither want it empty nor install it again.
+        self._run(["--variant=custom", f"--setup-hook=tar-in {base} /", *_included(debs), *hooks], repository, target)
+        return _text(self._scratch / "program").strip(), _text(self._scratch / "probe").strip()
+
+    def probed(self, base: Path, programs: Sequence[str], probe: Sequence[str]) -> tuple[str, str]:
+        """(program, probe output) of an image that is the base alone."""
+        return self.extended(base, {}, self._scratch / "probed.tar", programs, probe)
+
+    def _hook(self, name: str, text: str) -> list[str]:
+        path = self._scratch / f"{name}.sh"
+        path.write_text(f"#!/bin/sh\n{text}")
+        path.chmod(0o755)
+        return [f'--customize-hook="{path}" "$1"']
+
+    def _repository(self, name: str, debs: Mapping[str, tuple[Deb, Path]]) -> Path:
+        """A folder that apt can install from: what the index says of the files is read from them."""
+        folder = self._scratch / name
+        folder.mkdir()
+        stanzas: list[str] = []
+        for key in sorted(debs):
+            deb, path = debs[key]
+            (folder / f"{deb.sha256}.deb").symlink_to(path.absolute())
+            control = subprocess.run(["dpkg-deb", "-f", str(path)], capture_output=True, text=True, check=True).stdout
+            stanzas.append(
+                f"{control.strip()}\nFilename: ./{deb.sha256}.deb\nSize: {deb.size}\nSHA256: {deb.sha256}\n\n"
+            )
+        body = "".join(stanzas).encode()
+        (folder / "Packages").write_bytes(body)
+        # mmdebstrap finds the essential packages by the suite that the repository says it is.
+        digest = hashlib.sha256(body).hexdigest()
+        (folder / "Release").write_text(
+            f"Suite: {self._suite}\nCodename: {self._suite}\nSHA256:\n {digest} {len(body)} Packages\n"
+        )
+        return folder
+
+    def _run(self, options: Sequence[str], repository: Path, target: Path) -> None:
+        argv = ["mmdebstrap", "--format=tar", *options, self._suite, str(target)]
+        # Each file's sha256 was compared with the lock: there is no signature to check that says more.
+        argv.append(f"deb [trusted=yes] copy://{repository} ./")
+        if os.geteuid() == 0:
+            argv = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", *argv]
+        temporary = self._scratch / "tmp"
+        temporary.mkdir(exist_ok=True)
+        temporary.chmod(0o755)
+        environment = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "SOURCE_DATE_EPOCH": str(self._epoch),
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            "TMPDIR": str(temporary),
+            "HOME": "/root",
+        }
+        kept: deque[str] = deque(maxlen=_KEPT_LINES)
+        process = subprocess.Popen(
+            argv,
+            env=environment,
+            cwd=self._scratch,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+        try:
+            assert process.stdout is not None  # noqa: S101
+            for line in process.stdout:
+                kept.append(line.rstrip())
+                if line.startswith(_TOLD):
+                    self._progress(line[3:].strip())
+            code = process.wait()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if code != 0:
+            raise _failed(kept)
+
+
+def _included(debs: Mapping[str, tuple[Deb, Path]]) -> list[str]:
+    """All of them by name: what the repository has is what is installed."""
+    return [f"--include={deb.name}={deb.version}" for deb, _ in debs.values()]
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _failed(lines: Sequence[str]) -> Unavailable:
+    if any("No space left on device" in line for line in lines):
+        return Unavailable("the disk is full: the image could not be built", hint="make space there", code="no_space")
+    told = [line for line in lines if line.startswith(("E:", "dpkg: error", "dpkg-deb: error", "mmdebstrap failed"))]
+    said = next(
+        (line for line in told if "mmdebstrap failed" not in line), (told or list(lines) or ["no word of why"])[-1]
+    )
+    shown = "\n".join(list(lines)[-12:])
+    return Unavailable(
+        f"the image could not be built: {said}", hint=f"its last words:\n{shown}", code="image_build_failed"
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,102 @@
+"""Environments against the catalogue: what a builder has to make of them, and whether a lock is still theirs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from groundplane.model.environments import Environment
+from groundplane.model.errors import Invalid, NotFound
+from groundplane.model.locks import Lock
+from groundplane.spi.images import Recipe
+from groundplane.spi.toolchain import EngineSpec
+from groundplane.toolchains import registry, versions
+
+LOCK_FILE = "ground.lock"
+_NATIVE = {"python": ("pylock.toml", "uv.lock"), "notebook": ("pylock.toml", "uv.lock"), "r": ("renv.lock",)}
+
+
+def definition(environment: Environment, digest_of: Callable[[str], str | None]) -> str:
+    """Of the environment with the project's own files that its lock is made from. digest_of: None for no such file."""
+    found = [environment.definition]
+    if environment.dockerfile:
+        found.append(digest_of(environment.dockerfile) or "")
+    elif environment.toolchain:
+        toolchain = versions.match(environment.toolchain, environment.version).toolchain
+        names = _NATIVE.get(toolchain, ())
+        found += [f"{name} {digest}" for name in names if (digest := digest_of(name))]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest() if len(found) > 1 else found[0]
+
+
+def recipe(environment: Environment, folder: Path | None, builder: str | None = None) -> Recipe:
+    """What a builder locks. builder: `docker` takes the engine's public image where a Debian suite would do."""
+    if not environment.toolchain:
+        engine = environment.engine or versions.engine_of_image(environment.image)
+        spec = engine_spec(engine) if engine else None
+        return Recipe(
+            environment=environment,
+            toolchain=_toolchain_of(engine) if engine else "",
+            engine=engine,
+            programs=spec.programs if spec else (),
+            probe=spec.probe if spec else (),
+            version=spec.version if spec else "",
+            folder=folder,
+        )
+    found = versions.match(environment.engine or environment.toolchain, environment.version)
+    if builder == "docker":
+        if not found.images:
+            raise Invalid(
+                f"no public image of {found.engine} {found.version.version} is known",
+                hint=f'leave --builder away, or write image = "…" in [environments.{environment.name}]',
+            )
+        environment = replace(environment, image=found.images[0])
+    elif not found.suite:
+        raise versions.no_suite(found)
+    spec = engine_spec(found.engine)
+    language = versions.language_debs(found, environment.packages)
+    return Recipe(
+        environment=environment,
+        toolchain=found.toolchain,
+        engine=found.engine,
+        programs=spec.programs,
+        probe=spec.probe,
+        version=spec.version,
+        folder=folder,
+        suite=found.suite,
+        debs=(*found.debs, *language, *environment.system_packages),
+        python=environment.packages if found.toolchain in ("python", "notebook") else (),
+    )
+
+
+def engine_spec(engine: str) -> EngineSpec:
+    """The engine of that name, of whichever toolchain."""
+    for name in registry.names():
+        for spec in registry.get(name).engines:
+            if spec.name == engine:
+                return spec
+    raise NotFound(f"there is no engine {engine!r}", hint="`ground toolchains list` shows them")
+
+
+def _toolchain_of(engine: str) -> str:
+    return next(name for name in registry.names() if any(spec.name == engine for spec in registry.get(name).engines))
+
+
+def check_fresh(lock: Lock, wanted: str) -> None:
+    """Raises Invalid for a lock of another definition than `wanted`."""
+    if lock.definition != wanted:
+        raise Invalid(
+            f"{LOCK_FILE} holds another {lock.name!r} than ground.toml and the project's own lock files ask for now",
+            hint=f"ground env lock {lock.name}",
+            code="stale_lock",
+        )
+
+
+@lru_cache(maxsize=64)
+def read(text: str) -> Mapping[str, Lock]:
+    """A lock file's environments; the same text is read once a process."""
+    from groundplane.images import lockfile
+
+    return lockfile.read(text)

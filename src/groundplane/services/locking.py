@@ -1,0 +1,230 @@
+"""Environments from `ground.toml` to locks to images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from groundplane.model.environments import Environment
+from groundplane.model.errors import Invalid, NotFound, Unavailable
+from groundplane.model.locks import Lock
+from groundplane.model.requests import EnvironmentRequest
+from groundplane.services import environments, gate, shelf, spec
+from groundplane.services.access import Actor
+from groundplane.services.environments import LOCK_FILE
+from groundplane.services.platform import Platform, iso
+from groundplane.services.spec.problems import listed, meant
+from groundplane.spi.images import Image, Progress
+
+SBOM, PROVENANCE = "sbom", "provenance"
+_FIRST = 'add one: [environments.NAME] with toolchain = "r@4.5"'
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, read. wanted: the environments that it names, all when none. locks: what ground.lock holds of
+    environments that ground.toml has."""
+
+    folder: Path
+    wanted: tuple[Environment, ...]
+    locks: Mapping[str, Lock]
+
+    def definition(self, environment: Environment) -> str:
+        """See `environments.definition`."""
+        return environments.definition(environment, lambda name: _digest_of(self.folder / name))
+
+    def lock(self, environment: Environment) -> Lock:
+        """Its part of ground.lock. Raises NotFound when there is none, Invalid when it is of another definition."""
+        found = self.locks.get(environment.name)
+        if found is None:
+            raise NotFound(
+                f"{LOCK_FILE} has no environment {environment.name!r}", hint=f"ground env lock {environment.name}"
+            )
+        environments.check_fresh(found, self.definition(environment))
+        return found
+
+
+def read(request: EnvironmentRequest) -> Asked:
+    """Raises Invalid and NotFound for files that are wrong and names that are unknown."""
+    known = spec.parse(request.spec).environments
+    if not known:
+        raise Invalid("ground.toml has no environment", hint=_FIRST)
+    for name in request.names:
+        if name not in known:
+            raise NotFound(
+                f"ground.toml has no environment {name!r}{meant(name, known)}",
+                hint=f"its environments: {listed(known)}",
+            )
+    locks: Mapping[str, Lock] = environments.read(request.lock) if request.lock else {}
+    return Asked(
+        folder=Path(request.folder),
+        wanted=tuple(known[name] for name in request.names or known),
+        locks={name: lock for name, lock in locks.items() if name in known},
+    )
+
+
+def lock(platform: Platform, actor: Actor, request: EnvironmentRequest, progress: Progress) -> dict[str, Any]:
+    """Resolves, builds and probes. lock: the new text of ground.lock. changed: names of those that are other now."""
+    asked = read(request)
+    made: list[Lock] = []
+    for environment in asked.wanted:
+        with gate.change(platform, actor, "environment.lock", environment.name, folder=request.folder):
+            pass
+        made.append(_resolve(platform, asked, environment, request.builder, _named(environment.name, progress)))
+    return {
+        "lock": written(asked, made),
+        "changed": [each.name for each in made if each != asked.locks.get(each.name)],
+        "environments": [row(platform, each) for each in made],
+    }
+
+
+def build(platform: Platform, actor: Actor, request: EnvironmentRequest, progress: Progress) -> dict[str, Any]:
+    """The images of the locks. What has no lock yet, or one of another builder than asked for, is locked first."""
+    asked = read(request)
+    pool = _pool(request)
+    fresh: list[Lock] = []
+    rows: list[dict[str, Any]] = []
+    for environment in asked.wanted:
+        say = _named(environment.name, progress)
+        known = asked.locks.get(environment.name)
+        other = known is not None and request.builder not in (None, known.builder) and not known.attested
+        if pool is None and (known is None or other):
+            known = _resolve(platform, asked, environment, request.builder, say)
+            fresh.append(known)
+        else:
+            known = asked.lock(environment)
+        built = not known.attested and shelf.store(platform.home).find(known.recipe) is None
+        if built:
+            with gate.change(platform, actor, "environment.build", environment.name, recipe=known.recipe):
+                pass
+        if not known.attested:
+            image_of(platform, known, say, pool)
+        rows.append({**row(platform, known), "built": built or known in fresh})
+    return {"lock": written(asked, fresh) if fresh else request.lock, "environments": rows}
+
+
+def pool(platform: Platform, actor: Actor, request: EnvironmentRequest, progress: Progress) -> dict[str, Any]:
+    """Every file that the builds need, put into a folder; files: how many."""
+    asked = read(request)
+    if not request.out:
+        raise Invalid("a pool needs a folder", hint="ground env pool -o DIR")
+    folder = Path(request.folder) / request.out
+    folder.mkdir(parents=True, exist_ok=True)
+    files = 0
+    for environment in asked.wanted:
+        found = asked.lock(environment)
+        with gate.change(platform, actor, "environment.pool", environment.name, folder=str(folder)):
+            pass
+        if not found.attested:
+            builder = shelf.builder(platform.home, found.builder)
+            files += builder.pool(found, folder, _named(environment.name, progress))
+    return {"folder": str(folder), "files": files}
+
+
+def image_of(platform: Platform, lock: Lock, progress: Progress, pool: Path | None = None) -> Image:
+    """The lock's image with its documents: at once when it is built."""
+    found = shelf.store(platform.home).find(lock.recipe)
+    if found is None:
+        found = shelf.builder(platform.home, lock.builder).build(lock, progress, pool)
+    _document(platform, lock, found)
+    return found
+
+
+def written(asked: Asked, made: Iterable[Lock]) -> str:
+    """The text of ground.lock with these in it. An environment that ground.toml has no more has left it."""
+    return _text({**asked.locks, **{each.name: each for each in made}}.values())
+
+
+def row(platform: Platform, found: Lock) -> dict[str, Any]:
+    """A locked environment as `--json` shows it, but for its packages; image_digest is None when it is not built."""
+    image = None if found.attested else shelf.store(platform.home).find(found.recipe)
+    return {
+        "name": found.name,
+        "toolchain": found.toolchain,
+        "version": found.version,
+        "engine": found.engine,
+        "builder": found.builder,
+        "lock_sha256": found.sha256,
+        "image_digest": f"sha256:{image.manifest}" if image else None,
+        "layers": [f"sha256:{layer.diff}" for layer in image.layers] if image else [],
+        "size": image.size if image else None,
+        "provenance": str(document(platform, found, image, PROVENANCE)) if image else None,
+        "built_at": iso(image.built_at) if image else None,
+    }
+
+
+def document(platform: Platform, lock: Lock, image: Image, kind: str) -> Path:
+    """Where the image's SBOM or provenance lies: each lock that leads to the image has its own."""
+    return shelf.store(platform.home).document(image, f"{lock.sha256}.{kind}.json")
+
+
+def _resolve(
+    platform: Platform, asked: Asked, environment: Environment, builder: str | None, progress: Progress
+) -> Lock:
+    old, wanted = asked.locks.get(environment.name), asked.definition(environment)
+    if old is not None and old.attested and old.definition == wanted:
+        return old
+    recipe = environments.recipe(environment, asked.folder, builder)
+    chosen = builder or ("debian" if recipe.suite else "docker")
+    if chosen == "debian" and not recipe.suite:
+        raise Invalid(
+            f"environment {environment.name!r} is an image or a Dockerfile: that is for the docker builder",
+            hint="leave --builder away",
+        )
+    made = shelf.builder(platform.home, chosen).lock(recipe, progress)
+    made = replace(made, name=environment.name, definition=wanted)
+    image = shelf.store(platform.home).find(made.recipe)
+    if image is None:
+        raise Unavailable(f"{environment.name} was resolved, but its image is not there", hint="try again")
+    _document(platform, made, image)
+    return made
+
+
+def _document(platform: Platform, lock: Lock, image: Image) -> None:
+    """Its SBOM and its signed provenance, beside the image."""
+    from groundplane.images import keys, provenance, sbom
+
+    makers: Mapping[str, Callable[[], bytes]] = {
+        SBOM: lambda: sbom.sbom(lock, image),
+        PROVENANCE: lambda: provenance.sign(lock, image, keys.signing(platform.home / "keys")),
+    }
+    for name, make in makers.items():
+        path = document(platform, lock, image, name)
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path, make())
+
+
+def _pool(request: EnvironmentRequest) -> Path | None:
+    if request.offline is None:
+        return None
+    folder = Path(request.folder) / request.offline
+    if not folder.is_dir():
+        raise Invalid(f"--offline {request.offline} is no folder", hint="`ground env pool -o DIR` makes one")
+    return folder
+
+
+def _text(locks: Iterable[Lock]) -> str:
+    from groundplane.images import lockfile
+
+    return lockfile.write(locks)
+
+
+def _replace(path: Path, body: bytes) -> None:
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.write_bytes(body)
+    fresh.replace(path)
+
+
+def _named(name: str, progress: Progress) -> Progress:
+    return lambda text: progress(f"{name}: {text}")
+
+
+def _digest_of(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except (FileNotFoundError, IsADirectoryError):
+        return None
