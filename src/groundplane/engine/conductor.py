@@ -109,6 +109,13 @@ class Conductor:
     def _link(self, name: str, driver: Driver) -> Link:
         return Link(name, driver, partial(self._observe, name), self._log_grew)
 
+    def _meet(self) -> None:
+        """Follows backends that were added since."""
+        for name, driver in self._platform.drivers.items():
+            if name not in self._links:
+                self._links = {**self._links, name: self._link(name, driver)}
+                self._links[name].start()
+
     # --- the loop -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -147,6 +154,7 @@ class Conductor:
         self._wake.set()
 
     def _turn(self, observations: Sequence[Observation]) -> None:
+        self._meet()
         maybe_ready = self._maybe_ready
         wanted = self._rooms() if self._maybe_ready or observations else {}
         if not observations and not wanted:
