@@ -13,11 +13,11 @@ from groundplane.client import launcher
 from groundplane.client.context import caller
 from groundplane.client.loglines import Joiner, Piece, log_line
 from groundplane.client.problems import error_of
-from groundplane.client.transport import Connection, ConnectionLostError, Reply, tcp_socket
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.model.ids import new_id
 from groundplane.model.requests import EnvironmentRequest, RerunRequest, RunRequest
 from groundplane.spi import wire
+from groundplane.spi.http import Connection, ConnectionLostError, Reply, tcp_socket
 
 if TYPE_CHECKING:
     from groundplane.model import documents

@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from groundplane.client.transport import unix_socket
 from groundplane.model.errors import Denied, GroundError, Invalid, Unavailable
 from groundplane.model.version import VERSION
 from groundplane.spi import layout
+from groundplane.spi.http import unix_socket
 
 START_LIMIT = 60.0
 """Seconds that a control plane may take to its first answer (a migration may be among them)."""

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over one kept connection: what a control plane and its clients speak.
+"""HTTP/1.1 over one kept connection: what control planes, their clients, container engines and registries speak.
 
 Not `http.client`: importing it takes a quarter of the 100 ms that a warm run may cost beyond its own interpreter.
 """
@@ -6,7 +6,7 @@ Not `http.client`: importing it takes a quarter of the 100 ms that a warm run ma
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BufferedReader
 
 STREAM_SILENCE = 60.0
@@ -30,6 +30,10 @@ class Reply:
         try:
             if self.headers.get("transfer-encoding", "").lower() == "chunked":
                 yield from self._chunks()
+                return
+            if "content-length" not in self.headers and self.headers.get("connection", "").lower() == "close":
+                while piece := self._reader.read1(1 << 20):  # the end of the connection is the body's
+                    yield piece
                 return
             left = int(self.headers.get("content-length", "0"))
             while left:
@@ -84,21 +88,36 @@ class Connection:
         self,
         method: str,
         target: str,
-        body: bytes | None = None,
+        body: bytes | Iterable[bytes] | None = None,
         *,
+        headers: Mapping[str, str] | None = None,
         stream: bool = False,
         meanwhile: Callable[[], None] | None = None,
     ) -> Reply:
-        """Sends a request, calls `meanwhile`, and reads the answer's head. Raises ConnectionLostError."""
+        """Sends a request, calls `meanwhile`, and reads the answer's head. Raises ConnectionLostError.
+
+        body: bytes, of JSON unless `headers` says otherwise, or pieces that are sent as chunks.
+        """
         try:
             if self._socket is None or self._reader is None:
                 self._socket = self._connect()
                 self._reader = self._socket.makefile("rb")
             head = f"{method} {target} HTTP/1.1\r\n{self._head}"
-            if body is not None:
-                head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            if body is not None and not (headers and "Content-Type" in headers):
+                head += "Content-Type: application/json\r\n"
+            if isinstance(body, bytes):
+                head += f"Content-Length: {len(body)}\r\n"
+            elif body is not None:
+                head += "Transfer-Encoding: chunked\r\n"
+            for name, value in (headers or {}).items():
+                head += f"{name}: {value}\r\n"
             self._socket.settimeout(STREAM_SILENCE if stream else None)
-            self._socket.sendall(head.encode() + b"\r\n" + (body or b""))
+            self._socket.sendall(head.encode() + b"\r\n" + (body if isinstance(body, bytes) else b""))
+            if body is not None and not isinstance(body, bytes):
+                for piece in body:
+                    if piece:
+                        self._socket.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+                self._socket.sendall(b"0\r\n\r\n")
             if meanwhile:
                 meanwhile()
             return self._read_head(self._reader)
@@ -117,6 +136,14 @@ class Connection:
                 raise ConnectionResetError("the connection broke in an answer's head")
             headers[name.strip().lower()] = value.strip()
         return Reply(reader, int(status.split(b" ", 2)[1]), headers)
+
+    def detach(self) -> tuple[socket.socket, BufferedReader]:
+        """After an answer that gave the connection over (101): the socket and what reads from it, the caller's now."""
+        if self._socket is None or self._reader is None:
+            raise ConnectionLostError("there is no connection")
+        found = self._socket, self._reader
+        self._socket = self._reader = None
+        return found
 
     def close(self) -> None:
         """Ends the connection; the next request makes a new one."""

@@ -1,0 +1,1 @@
+"""What speaks to container engines and registries. The standard library alone."""
