@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from groundplane.drivers.docker import DockerDriver
 from groundplane.drivers.local import LocalDriver
 from groundplane.model.errors import GroundError, Invalid, Unavailable
 from groundplane.model.version import VERSION
@@ -135,7 +136,8 @@ def _serve(
     from groundplane.store.database import Database
 
     database = Database(url)
-    platform = Platform(home=home, database=database, drivers={"local": local}, url=_url(sockets))
+    drivers = {"local": local, "docker": DockerDriver(home, "docker")}
+    platform = Platform(home=home, database=database, drivers=drivers, url=_url(sockets))
     warm.join()
     conductor = Conductor(platform)
     relay = None if database.sqlite else Relay(platform)

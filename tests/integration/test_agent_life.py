@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from groundplane.drivers.local import LocalDriver
-from groundplane.drivers.local_connection import connect
+from groundplane.drivers.agent_channel import connect
 from groundplane.model.errors import Unavailable
 from groundplane.model.resources import Resources
 from groundplane.spi import agent as protocol

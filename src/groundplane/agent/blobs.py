@@ -38,6 +38,8 @@ class Intake:
         """All that was added is in the store, durably. Raises OSError."""
         try:
             for fd, _ in self._pending.values():
+                if os.fstat(fd).st_uid != os.geteuid():  # written by the user that a container's work runs as
+                    os.fchown(fd, os.geteuid(), os.getegid())
                 os.fchmod(fd, 0o444)
                 os.fsync(fd)
             for digest, (_, path) in self._pending.items():

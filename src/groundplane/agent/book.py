@@ -20,11 +20,12 @@ _TOMBSTONES = 200_000
 class Entry:
     """`told` is the latest observation that nobody has asked for as JSON yet: most are overtaken by the next."""
 
-    __slots__ = ("_body", "epoch", "number", "phase", "run", "told")
+    __slots__ = ("_body", "channel", "epoch", "number", "phase", "run", "told")
 
-    def __init__(self, epoch: int, run: str) -> None:
+    def __init__(self, epoch: int, run: str, channel: str) -> None:
         self.epoch = epoch
         self.run = run
+        self.channel = channel
         self.number = 0
         self.phase = Phase.ACCEPTED
         self.told: Observation | None = None
@@ -52,8 +53,8 @@ class Book:
         self._published: dict[str, Entry] = {}
         self._tombstones: dict[str, tuple[int, float]] = {}
 
-    def accept(self, attempt: str, epoch: int, run: str) -> None:
-        self.entries[attempt] = Entry(epoch, run)
+    def accept(self, attempt: str, epoch: int, run: str, channel: str = "") -> None:
+        self.entries[attempt] = Entry(epoch, run, channel)
 
     def publish(self, observation: Observation, body: bytes | None = None) -> None:
         """Makes it the attempt's latest observation; `body` is the same as JSON where that was made already."""
@@ -108,13 +109,14 @@ class Book:
     def cursor(self, number: int) -> str:
         return f"{self.incarnation}:{number}"
 
-    def after(self, number: int) -> list[bytes]:
-        """The observations since then, oldest first."""
+    def after(self, number: int, channel: str) -> list[bytes]:
+        """The channel's observations since then, oldest first."""
         found: list[bytes] = []
         for entry in reversed(self._published.values()):
             if entry.number <= number:
                 break
-            found.append(entry.body)
+            if entry.channel == channel:
+                found.append(entry.body)
         found.reverse()
         return found
 
@@ -124,7 +126,7 @@ class Book:
             if past.cleaned:
                 self._bury(attempt, past.epoch, past.cleaned)
             elif past.observation is not None:
-                entry = self.entries[attempt] = Entry(past.epoch, past.run)
+                entry = self.entries[attempt] = Entry(past.epoch, past.run, past.channel)
                 entry.phase = Phase(past.observation["phase"])
                 entry.body = line_of({**past.observation, "epoch": past.epoch})
                 self._move_up(attempt, entry)

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from groundplane.agent import collect, conversion, handover
+from groundplane.agent import collect, conversion, handover, proxies
 from groundplane.agent.attempts import Attempt, Stage
 from groundplane.agent.book import Book, texts
 from groundplane.agent.capacity import Capacity
@@ -102,10 +102,16 @@ class Host:
                 "free some space; it goes on by itself",
                 Fault.PLATFORM,
             )
-        self.book.accept(name, launch.epoch, launch.run)
-        self.line[name] = Attempt(launch)
-        self._journal.add("accepted", name, b',"epoch":%d,"run":%s' % (launch.epoch, texts(launch.run)))
+        self._take_in(launch)
         return None
+
+    def _take_in(self, launch: Launch) -> None:
+        self.book.accept(launch.attempt, launch.epoch, launch.run, launch.channel)
+        self.line[launch.attempt] = Attempt(launch)
+        channel = b',"channel":' + texts(launch.channel) if launch.channel else b""
+        self._journal.add(
+            "accepted", launch.attempt, b',"epoch":%d,"run":%s%s' % (launch.epoch, texts(launch.run), channel)
+        )
 
     def _note_epoch(self, name: str, epoch: int) -> None:
         for attempts in (self.line, self.runner.active, self._endings.collecting):
@@ -148,16 +154,14 @@ class Host:
         for entry in inheritance.running:
             attempt, streams = handover.restored(entry)
             launch = attempt.launch
-            self.book.accept(attempt.name, attempt.epoch, launch.run)
+            self.book.accept(attempt.name, attempt.epoch, launch.run, launch.channel)
             self.capacity.hold(launch.resources, attempt.gpus, attempt.cores)
             attempt.holds_room = True
             self.runner.adopt(attempt, streams, grouped=entry["grouped"])
             self._journal.add("starting", attempt.name, b',"epoch":%d,"run":%s' % (attempt.epoch, texts(launch.run)))
             self._journal.add("started", attempt.name, b',"pid":%d,"ticks":%d' % (attempt.pid, attempt.ticks))
         for launch in inheritance.waiting:
-            self.book.accept(launch.attempt, launch.epoch, launch.run)
-            self.line[launch.attempt] = Attempt(launch)
-            self._journal.add("accepted", launch.attempt, b',"epoch":%d,"run":%s' % (launch.epoch, texts(launch.run)))
+            self._take_in(launch)
         self._sampler.wake()
 
     def pause(self) -> bool:
@@ -298,7 +302,10 @@ class Host:
             self.capacity.give_back(attempt.launch.resources, attempt.gpus)
             self.capacity.leave_cores(attempt.cores)
             attempt.holds_room = False
-        self._sampler.judge(attempt)
+        if attempt.launch.proxy:
+            proxies.settle(self._home, attempt)
+        else:
+            self._sampler.judge(attempt)
         self._endings.begin(attempt)
 
     def _end_unstarted(self, attempt: Attempt) -> None:
@@ -323,7 +330,7 @@ class Host:
         for name, (epoch, at) in self.book.tombstones().items():
             history.attempts[name] = Past(epoch=epoch, cleaned=at)
         for name, entry in self.book.entries.items():
-            past = history.attempts[name] = Past(epoch=entry.epoch, run=entry.run)
+            past = history.attempts[name] = Past(epoch=entry.epoch, run=entry.run, channel=entry.channel)
             if self.book.ended(name):
                 past.observation = wire.parse(entry.body)
             elif (active := self.runner.active.get(name)) is not None:

@@ -28,6 +28,7 @@ class Past:
 
     epoch: int = 0
     run: str = ""
+    channel: str = ""
     starting: bool = False
     pid: int = 0
     ticks: int = 0
@@ -72,6 +73,7 @@ def _replay(history: History, entry: dict[str, Any]) -> None:
     past = history.attempts.setdefault(entry["attempt"], Past())
     past.epoch = max(past.epoch, entry.get("epoch", 0))
     past.run = entry.get("run", past.run)
+    past.channel = entry.get("channel", past.channel)
     if kind == "starting":
         past.starting = True
     elif kind == "started":
@@ -140,7 +142,8 @@ class Journal:
                 if now - past.cleaned < TOMBSTONE_SECONDS:
                     lines.append(_line({"t": "cleaned", "attempt": name, "epoch": past.epoch, "at": past.cleaned}))
                 continue
-            lines.append(_line({"t": "accepted", "attempt": name, "epoch": past.epoch, "run": past.run}))
+            accepted = {"t": "accepted", "attempt": name, "epoch": past.epoch, "run": past.run}
+            lines.append(_line({**accepted, "channel": past.channel} if past.channel else accepted))
             if past.starting:
                 lines.append(_line({"t": "starting", "attempt": name}))
             if past.pid:

@@ -106,8 +106,9 @@ def stub(path: Path, source: str, root: str, size: int, mode: int) -> None:
     os.setxattr(path, REDIRECT, b"/" + os.fsencode(os.path.relpath(source, root)))
 
 
-def mount(where: Folders, lowers: Sequence[str], data: str) -> None:
-    """Mounts the tree. `data`: the data-only layer that stubs point into, or "". Raises OSError."""
+def mount(where: Folders, lowers: Sequence[str], data: str, *, metadata_alone: bool = False) -> None:
+    """Mounts the tree. `data`: the data-only layer that stubs point into, or "". metadata_alone: a new owner or mode
+    does not copy the file's content. Raises OSError."""
     with ExitStack() as stack:
 
         def reachable(folder: str) -> str:
@@ -120,6 +121,8 @@ def mount(where: Folders, lowers: Sequence[str], data: str) -> None:
         options = f"lowerdir={below},upperdir={reachable(where.upper)},workdir={reachable(where.work)}"
         if data:
             options += ",metacopy=on,redirect_dir=on"
+        elif metadata_alone:
+            options += ",metacopy=on"
         try:
             linux.mount(where.tree, "overlay", options + ",volatile")
         except OSError:

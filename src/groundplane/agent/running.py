@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from groundplane.agent import conversion, processes
+from groundplane.agent import conversion, processes, proxies, staging
 from groundplane.agent.attempts import Attempt, Stage
 from groundplane.agent.capture import UNFINISHED_AFTER, LineFilter, Redactor, Stream
 from groundplane.agent.cgroups import Groups
@@ -20,7 +20,6 @@ from groundplane.agent.loop import Loop
 from groundplane.agent.places import Places
 from groundplane.agent.segments import Segments
 from groundplane.agent.spawn import NotStarted, find, spawn
-from groundplane.agent.staging import signature
 from groundplane.model.quantities import format_duration
 from groundplane.model.reasons import Fault, Reason
 
@@ -60,7 +59,7 @@ class Runner:
         resources = attempt.launch.resources
         if resources.timeout is not None:
             attempt.timeout_timer = self._loop.later(resources.timeout, partial(self._timed_out, attempt))
-        if resources.memory or resources.cpus:
+        if (resources.memory or resources.cpus) and not attempt.launch.proxy:
             attempt.group = self._groups.make(attempt.name, resources)
         if conversion.wanted(attempt.launch):
             self._convert(attempt)
@@ -94,8 +93,9 @@ class Runner:
         try:
             if attempt.staged is not None:  # what was converted is an input, no output
                 for each in conversion.wanted(attempt.launch):
-                    placed = os.lstat(f"{self._places.tree(attempt.name)}/{each.path}")
-                    attempt.staged.placed[each.path] = signature(placed)
+                    path = f"{self._places.tree(attempt.name)}/{each.path}"
+                    staging.give(attempt.launch, path)
+                    attempt.staged.placed[each.path] = staging.signature(os.lstat(path))
             self._spawn(attempt)
         except (NotStarted, OSError) as error:
             self.failed_to_start(attempt, error)
@@ -330,6 +330,8 @@ class Runner:
         """SIGTERM to the whole tree, SIGKILL after the grace. A second call can only shorten it."""
         attempt.reason = attempt.reason or reason
         now = time.monotonic()
+        if attempt.launch.proxy and attempt.stage is not Stage.CONVERTING:
+            grace += proxies.EXTRA_GRACE
         deadline = now + max(0.0, grace)
         first = not attempt.stopping
         attempt.kill_at = deadline if first else min(attempt.kill_at, deadline)

@@ -56,6 +56,8 @@ class Sampler:
         everyone = self._ticks % _UNLIMITED_EVERY == 0
         sampled: dict[str, int] = {}
         for attempt in list(active.values()):
+            if attempt.launch.proxy:
+                continue  # measured where the work is
             if attempt.group is not None and attempt.group.limits_memory:
                 # The kernel ends one process; what is left of the tree would go on without it.
                 if attempt.alive and attempt.group.killed():

@@ -50,6 +50,7 @@ class Connection:
         self.outgoing = bytearray()
         self.blocked = False
         self.follows: int | None = None  # number of the last event told
+        self.channel = ""
         self.logs: set[str] = set()
 
 
@@ -165,7 +166,7 @@ class Server:
             case protocol.Cleanup():
                 host.cleanup(message.attempts)
             case protocol.Follow():
-                connection.follows = self._book.since(message.cursor)
+                connection.follows, connection.channel = self._book.since(message.cursor), message.channel
             case protocol.Check():
                 return self._health()
             case protocol.Shutdown():
@@ -258,7 +259,7 @@ class Server:
     def _gather_event(self, connection: Connection) -> None:
         if connection.follows is None:
             return
-        bodies = self._book.after(connection.follows)
+        bodies = self._book.after(connection.follows, connection.channel)
         if not bodies and not connection.logs:
             return
         connection.follows = self._book.number

@@ -60,6 +60,8 @@ class Spares:
         staged = attempt.staged
         if staged is None or staged.mode != "copy" or snapshot.contents is None or len(self._names) >= _KEPT:
             return
+        if attempt.launch.proxy:
+            return  # what a container has seen is nobody else's
         try:
             placed = self._restored(attempt, snapshot, staged.placed)
         except OSError:

@@ -103,6 +103,8 @@ class Stager:
         for each in launch.inputs:
             if each.source and not each.source.startswith(self._blobs):
                 staged.in_place[each.path] = (each.source, signature(os.stat(each.source)))
+        if launch.owner is not None:
+            _give_all(launch, tree, support, staged)
         return staged
 
     def _copied_small(self, launch: Launch, snapshot: Snapshot, tree: str) -> Staged:
@@ -145,7 +147,7 @@ class Stager:
             sources = [each.source for each in launch.inputs if self._in_place(each)]
             root = overlay.data_root([entry.source for entry in snapshot.in_place] or sources)
             below = {each.path for each in launch.inputs if self._put_below(each, where.inputs, root)}
-            overlay.mount(where, [where.inputs, *lowers], root)
+            overlay.mount(where, [where.inputs, *lowers], root, metadata_alone=launch.owner is not None)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -270,6 +272,22 @@ def _inputs_size(launch: Launch) -> int:
         else:
             total += len(each.text or "")
     return total
+
+
+def give(launch: Launch, path: str) -> None:
+    """Makes the file or folder the launch's owner's, where this agent may. Raises OSError."""
+    if launch.owner is not None and os.geteuid() == 0:
+        os.lchown(path, launch.owner, launch.owner)
+
+
+def _give_all(launch: Launch, tree: str, support: str, staged: Staged) -> None:
+    for top in (tree, support):
+        give(launch, top)
+        for folder, folders, files in os.walk(top):
+            for name in (*folders, *files):
+                give(launch, f"{folder}/{name}")
+    for name in staged.placed:
+        staged.placed[name] = signature(os.lstat(f"{tree}/{name}"))
 
 
 def _write(path: str, data: bytes, mode: int) -> Signature:

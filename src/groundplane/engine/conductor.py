@@ -15,17 +15,18 @@ from groundplane.engine.licences import LicenceServers
 from groundplane.engine.link import Link
 from groundplane.model.errors import GroundError, Unavailable
 from groundplane.model.reasons import Fault, Reason
-from groundplane.services import claims, fetching, leases, settling, status
+from groundplane.services import bringing, claims, fetching, leases, settling, status
 from groundplane.services.notices import WORK
 from groundplane.services.platform import Platform
 from groundplane.services.settling import Settled
-from groundplane.spi.driver import Driver
+from groundplane.spi.driver import CanRunImages, Driver
 from groundplane.spi.launch import Launch, Observation, Phase
 
 log = logging.getLogger(__name__)
 
 _LARGEST_CLAIM = 128
 _FETCHES = 4
+_IMAGES = 2
 _NET_SECONDS = 15.0
 _NET_AMONG_OTHERS = 1.0
 _RETRY_SECONDS = 1.0
@@ -41,6 +42,9 @@ class Conductor:
         self._links = {name: self._link(name, driver) for name, driver in platform.drivers.items()}
         self._fetches = Errands[tuple[int, int, str]](
             "fetch", lambda wanted: fetching.fetch(platform, *wanted), self._wake_up, _FETCHES
+        )
+        self._images = Errands[tuple[int, int]](
+            "bring", lambda wanted: bringing.bring(platform, *wanted), self._wake_up, _IMAGES
         )
         self._licence_servers = LicenceServers(platform, self._wake_up)
         self._pools: set[str] = set()  # of licence seats, that tasks here were found to need
@@ -67,8 +71,9 @@ class Conductor:
             break
         self._recover()
         for link in self._links.values():
-            link.start()
-        self._fetches.add(fetching.unfinished(self._platform))
+            if not isinstance(link.driver, CanRunImages):
+                link.start()  # an engine of containers may well be away, which matters to nobody before it has work
+        self._bring_what_is_missing()
         for thread in self._threads:
             thread.start()
 
@@ -78,6 +83,7 @@ class Conductor:
         self._unsubscribe()
         self._wake.set()
         self._fetches.close()
+        self._images.close()
         self._licence_servers.close()
         self._threads[0].join(timeout=10)
         try:
@@ -114,7 +120,11 @@ class Conductor:
         for name, driver in self._platform.drivers.items():
             if name not in self._links:
                 self._links = {**self._links, name: self._link(name, driver)}
-                self._links[name].start()
+
+    def _bring_what_is_missing(self) -> None:
+        """Goes on with what a former control plane, or another one, had begun to bring."""
+        self._fetches.add(fetching.unfinished(self._platform))
+        self._images.add(bringing.unfinished(self._platform))
 
     # --- the loop -----------------------------------------------------------------------------------------------
 
@@ -165,6 +175,7 @@ class Conductor:
         settled = Settled()
         launches: dict[str, list[Launch]] = {}
         fetches: list[tuple[int, int, str]] = []
+        images: list[tuple[int, int]] = []
         uncounted: set[str] = set()
         changed: set[str] = set()
         with self._platform.database.write() as connection:
@@ -190,6 +201,7 @@ class Conductor:
                 found = claims.claim(self._platform, connection, backend, limit, leases.DEADLINE)
                 launches.setdefault(backend, []).extend(found.launches)
                 fetches += found.fetch
+                images += found.bring
                 uncounted |= found.ask
                 changed |= found.runs
                 self._pools |= found.pools
@@ -197,6 +209,7 @@ class Conductor:
                     self._maybe_ready = True
         self._after_commit(observations, settled, launches)
         self._fetches.add(fetches)
+        self._images.add(images)
         self._licence_servers.ask(uncounted)
         if changed:
             self._platform.notifier.notify(*changed)
@@ -284,7 +297,7 @@ class Conductor:
                     asked = time.monotonic()
                     self._recover()
                     if others_ended:
-                        self._fetches.add(fetching.unfinished(self._platform))
+                        self._bring_what_is_missing()
                     self._wake_up()
             except (GroundError, DBAPIError) as error:
                 log.warning("lease not renewed error=%s", error)

@@ -42,6 +42,8 @@ class Link:
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._outstanding: set[str] = set()
+        self._in_line: set[str] = set()  # of these, the ones that are not known to run
+        self._started = threading.Lock()
         self._forgettable: list[str] = []
         self._duration = 1.0  # seconds that a task takes, smoothed
         self._cpus = 1.0
@@ -51,9 +53,10 @@ class Link:
         ]
 
     def start(self) -> None:
-        """Begins to follow."""
-        for thread in self._threads:
-            thread.start()
+        """Begins to follow, unless it does already."""
+        if self._started.acquire(blocking=False):
+            for thread in self._threads:
+                thread.start()
 
     def close(self) -> None:
         """Ends the threads and the driver's connection, not the work."""
@@ -73,22 +76,27 @@ class Link:
         return min(_LONGEST_LINGER, self._duration * ahead / self._cpus / 3) if ahead > _FEW else 0.0
 
     def room(self) -> int:
-        """How many more tasks to hand over: what runs at once, and about a third of a second of work ahead.
+        """How many more tasks to hand over: what may start at once, and about a third of a second of work ahead.
 
-        The backend admits them by its own capacity, so that between two tasks nothing waits for a transaction.
+        The backend admits them by its own capacity, so that between two tasks nothing waits for a transaction. Those
+        that run do not count: many may ask for a fraction of a CPU.
         """
         ahead = min(_MOST_AHEAD, max(_LEAST_AHEAD, int(_AHEAD_SECONDS * self._cpus / self._duration)))
-        return max(0, int(self._cpus) + ahead - len(self._outstanding))
+        return max(0, int(self._cpus) + ahead - len(self._in_line))
 
     def submit(self, launches: Sequence[Launch]) -> None:
         """In the background; a refusal comes back as an observation."""
-        self._outstanding.update(launch.attempt for launch in launches)
+        names = [launch.attempt for launch in launches]
+        self._outstanding.update(names)
+        self._in_line.update(names)
+        self.start()
         self._orders.put(lambda: self._submit(launches))
 
     def observe(self, attempts: Sequence[str]) -> None:
         """Asks how these are; the answers come as observations. They count as submitted."""
         self._outstanding.update(attempts)
-        self._orders.put(lambda: self._observed(self.driver.observe(attempts)))
+        self.start()
+        self._orders.put(lambda: self._tell(self.driver.observe(attempts)))
 
     def stop(self, attempt: str, grace: float) -> None:
         """Ends one attempt."""
@@ -97,12 +105,14 @@ class Link:
     def ended(self, seen: Observation) -> None:
         """It is settled, or somebody else's: there is room for another."""
         self._outstanding.discard(seen.attempt)
+        self._in_line.discard(seen.attempt)
         if seen.usage.wall:
             self._duration += 0.1 * (max(seen.usage.wall, 0.0002) - self._duration)
 
     def cleanup(self, attempts: Sequence[str]) -> None:
         """The backend may forget these; told together with others, soon."""
         self._outstanding.difference_update(attempts)
+        self._in_line.difference_update(attempts)
         idle = not self._forgettable
         self._forgettable.extend(attempts)
         if idle:  # else the thread knows of some already, and looks again
@@ -175,7 +185,13 @@ class Link:
             if changes.logs:
                 self._logged(changes.logs)
             if changes.observations:
-                self._observed(changes.observations)
+                self._tell(changes.observations)
+
+    def _tell(self, observations: Sequence[Observation]) -> None:
+        self._in_line.difference_update(
+            [seen.attempt for seen in observations if seen.phase not in (Phase.ACCEPTED, Phase.UNKNOWN)]
+        )
+        self._observed(observations)
 
     def _ask_again(self) -> None:
         """What became of all that was handed over: a new agent may know nothing of it, and nobody would tell."""

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from groundplane.model.faults import Fault
 
-class Fault(StrEnum):
-    """Whose fault: decides retries and, later, who pays."""
-
-    USER = "user"
-    BACKEND = "backend"
-    PLATFORM = "platform"
+__all__ = ["Fault", "Reason"]
 
 
 @dataclass(frozen=True, slots=True)

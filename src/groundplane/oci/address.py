@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from groundplane.model.errors import Invalid
 from groundplane.spi.http import tcp_socket, unix_socket
@@ -13,13 +12,15 @@ DEFAULT = "unix:///var/run/docker.sock"
 _SCHEMES = ("unix", "tcp", "http", "https", "ssh")
 
 
-@dataclass(frozen=True, slots=True)
 class Address:
     """url: `unix:///PATH`, `tcp://HOST:PORT`, `ssh://[USER@]HOST`. tls: folder with ca.pem, cert.pem and key.pem; ""
     for a plain connection."""
 
-    url: str = DEFAULT
-    tls: str = ""
+    __slots__ = ("tls", "url")  # no dataclass: importing that costs as much as connecting a hundred times
+
+    def __init__(self, url: str = DEFAULT, tls: str = "") -> None:
+        self.url = url
+        self.tls = tls
 
     @property
     def shares_files(self) -> bool:

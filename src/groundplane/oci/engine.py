@@ -1,17 +1,23 @@
-"""Docker's Engine API, as much of it as is needed here."""
+"""Docker's Engine API, as much of it as is needed here.
+
+What it imports is little on purpose: a process of its own follows each container, and its start is part of the run's.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from io import BufferedReader
-from socket import socket
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from groundplane.model.errors import Unavailable
 from groundplane.oci.address import Address
 from groundplane.spi.http import Connection, ConnectionLostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from io import BufferedReader
+    from socket import socket
+    from typing import Any
 
 _VERSION = "v1.41"
 """Of Docker 20.10, the oldest engine that is met; newer ones speak it too."""
@@ -81,6 +87,15 @@ class Engine:
             raise self._unreachable(error) from error
         finally:
             connection.close()
+
+    def framed(self, method: str, path: str, query: Mapping[str, object]) -> Iterator[tuple[int, bytes]]:
+        """Output of a container as `frames` gives it, from an answer that holds it (its log)."""
+        held = bytearray()
+        for piece in self.stream(method, path, query):
+            held += piece
+            while len(held) >= 8 and len(held) >= (end := 8 + int.from_bytes(held[4:8], "big")):
+                yield held[0], bytes(held[8:end])
+                del held[:end]
 
     def events(
         self,

@@ -13,13 +13,13 @@ from sqlalchemy import Connection
 from groundplane.model.errors import GroundError
 from groundplane.model.pipelines import Step
 from groundplane.model.reasons import Fault, Reason
-from groundplane.services import calls, licences, plans, progress, reasons, reuse, staging, variables
+from groundplane.services import bringing, calls, licences, plans, progress, reasons, reuse, staging, variables
 from groundplane.services.plans import RunPlan
 from groundplane.services.platform import Platform, now
 from groundplane.services.spec import fanout
 from groundplane.services.variables import Variables
 from groundplane.spi import layout
-from groundplane.spi.launch import Launch
+from groundplane.spi.launch import Container, Launch
 from groundplane.store import attempts, caches, runs, tasks
 
 _MOST_ROUNDS = 8
@@ -28,12 +28,14 @@ _MOST_ROUNDS = 8
 
 @dataclass(slots=True)
 class Claims:
-    """launches: to be submitted now. fetch: (task, run, URL) to be fetched first. runs: ids of those that changed.
+    """launches: to be submitted now. fetch: (task, run, URL) to be fetched first. bring: (run, position) of steps whose
+    image is to be brought first. runs: ids of those that changed.
     more: others may be ready: as many were found as were asked for, or some ended here and made others ready.
     pools: of licence seats, that tasks were found to need. ask: those of them whose server is to be asked."""
 
     launches: list[Launch] = field(default_factory=list[Launch])
     fetch: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+    bring: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     runs: set[str] = field(default_factory=set[str])
     more: bool = False
     pools: set[str] = field(default_factory=set[str])
@@ -92,6 +94,10 @@ def _claim(
             parallel[place] = active + 1
         plan = plans.load(connection, row.plan)
         step = fanout.fill(plan.step(row.position), row.item or "")
+        placed = plan.placement(step)
+        if placed.image is not None and not placed.lock:  # what it is comes first: it decides what may be reused
+            _wait_for_image(connection, row, found)
+            continue
         if missing := _not_fetched(connection, row, step):
             tasks.set_ready(connection, [row.id], 2)
             found.fetch.extend((row.id, row.run_id, url) for url in missing)
@@ -106,6 +112,9 @@ def _claim(
             continue
         if isinstance(prepared, progress.Ended):
             ended.append(prepared)
+            continue
+        if placed.image is not None and bringing.found(platform, connection, placed) is None:
+            _wait_for_image(connection, row, found)
             continue
         if row.pool is not None and not seats.take(row.pool):
             seatless[row.id] = row.pool
@@ -139,6 +148,11 @@ def _claim(
     return len(known) + len(seatless)
 
 
+def _wait_for_image(connection: Connection, row: Any, found: Claims) -> None:
+    tasks.set_ready(connection, [row.id], bringing.READY)
+    found.bring.append((row.run_id, row.position))
+
+
 def relaunch(platform: Platform, connection: Connection, row: Any, deadline: float) -> Launch:
     """The launch of an attempt that is claimed already, made again for its present epoch. row: as `attempts.held`."""
     plan = plans.load(connection, row.plan)
@@ -157,6 +171,7 @@ class _Prepared:
     step: Step
     row: Any
     staged: staging.Staged
+    image: str
     base: Mapping[str, str]
     secrets: tuple[str, ...]
     key: str | None
@@ -166,7 +181,8 @@ class _Prepared:
         return json.dumps(self.staged.read) if self.staged.read else None
 
     def launch(self, uid: str, epoch: int, deadline: float) -> Launch:
-        support = self.platform.driver(self.plan.placement(self.step).backend).support(uid)
+        placed = self.plan.placement(self.step)
+        support = self.platform.driver(placed.backend).support(uid)
         command = calls.command(self.platform.home, self.plan, self.step, support)
         return Launch(
             attempt=uid,
@@ -188,6 +204,7 @@ class _Prepared:
             outputs=self.step.outputs,
             resources=self.step.resources,
             redact=self.secrets,
+            container=Container(self.image, placed.network) if placed.image else None,
         )
 
 
@@ -201,6 +218,11 @@ class _Batch:
 
     def prepare(self, plan: RunPlan, step: Step, row: Any, *, reusing: bool = True) -> _Prepared | progress.Ended:
         found, base, secrets = self._of_run(row.run_id, row.run_uid)
+        placed = plan.placement(step)
+        image = ""
+        if placed.image is not None:
+            base = found.inside(network=placed.network)
+            image = bringing.name(self._platform, self._connection, placed)
         staged = staging.stage(self._connection, self._platform.home, plan, row.run_id, step)
         key = None
         if reuse.eligible(step, plan) and reusing:
@@ -218,7 +240,7 @@ class _Batch:
                     read=json.dumps(staged.read),
                     outputs=progress.copy_artifacts(self._connection, earlier.id, row.id, row.run_id),
                 )
-        return _Prepared(self._platform, plan, step, row, staged, base, secrets, key)
+        return _Prepared(self._platform, plan, step, row, staged, image, base, secrets, key)
 
     def _of_run(self, run_id: int, run_uid: str) -> tuple[Variables, dict[str, str], tuple[str, ...]]:
         if run_id not in self._runs:

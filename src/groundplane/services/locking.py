@@ -34,7 +34,7 @@ class Asked:
 
     def definition(self, environment: Environment) -> str:
         """See `environments.definition`."""
-        return environments.definition(environment, lambda name: _digest_of(self.folder / name))
+        return environments.definition(environment, digests_in(self.folder))
 
     def lock(self, environment: Environment) -> Lock:
         """Its part of ground.lock. Raises NotFound when there is none, Invalid when it is of another definition."""
@@ -73,7 +73,7 @@ def lock(platform: Platform, actor: Actor, request: EnvironmentRequest, progress
     for environment in asked.wanted:
         with gate.change(platform, actor, "environment.lock", environment.name, folder=request.folder):
             pass
-        made.append(_resolve(platform, asked, environment, request.builder, _named(environment.name, progress)))
+        made.append(_locked(platform, asked, environment, request.builder, _named(environment.name, progress)))
     return {
         "lock": written(asked, made),
         "changed": [each.name for each in made if each != asked.locks.get(each.name)],
@@ -92,7 +92,7 @@ def build(platform: Platform, actor: Actor, request: EnvironmentRequest, progres
         known = asked.locks.get(environment.name)
         other = known is not None and request.builder not in (None, known.builder) and not known.attested
         if pool is None and (known is None or other):
-            known = _resolve(platform, asked, environment, request.builder, say)
+            known = _locked(platform, asked, environment, request.builder, say)
             fresh.append(known)
         else:
             known = asked.lock(environment)
@@ -161,13 +161,25 @@ def document(platform: Platform, lock: Lock, image: Image, kind: str) -> Path:
     return shelf.store(platform.home).document(image, f"{lock.sha256}.{kind}.json")
 
 
-def _resolve(
+def _locked(
     platform: Platform, asked: Asked, environment: Environment, builder: str | None, progress: Progress
 ) -> Lock:
     old, wanted = asked.locks.get(environment.name), asked.definition(environment)
     if old is not None and old.attested and old.definition == wanted:
         return old
-    recipe = environments.recipe(environment, asked.folder, builder)
+    return resolve(platform, environment, asked.folder, wanted, builder, progress)
+
+
+def resolve(
+    platform: Platform,
+    environment: Environment,
+    folder: Path,
+    definition: str,
+    builder: str | None,
+    progress: Progress,
+) -> Lock:
+    """The environment as it is resolved now, with its image built and its documents written. definition: its own."""
+    recipe = environments.recipe(environment, folder, builder)
     chosen = builder or ("debian" if recipe.suite else "docker")
     if chosen == "debian" and not recipe.suite:
         raise Invalid(
@@ -175,7 +187,7 @@ def _resolve(
             hint="leave --builder away",
         )
     made = shelf.builder(platform.home, chosen).lock(recipe, progress)
-    made = replace(made, name=environment.name, definition=wanted)
+    made = replace(made, name=environment.name, definition=definition)
     image = shelf.store(platform.home).find(made.recipe)
     if image is None:
         raise Unavailable(f"{environment.name} was resolved, but its image is not there", hint="try again")
@@ -221,6 +233,11 @@ def _replace(path: Path, body: bytes) -> None:
 
 def _named(name: str, progress: Progress) -> Progress:
     return lambda text: progress(f"{name}: {text}")
+
+
+def digests_in(folder: Path) -> Callable[[str], str | None]:
+    """sha256 of the folder's file of a name; None for none."""
+    return lambda name: _digest_of(folder / name)
 
 
 def _digest_of(path: Path) -> str | None:

@@ -11,12 +11,13 @@ from groundplane.model.environments import Environment
 from groundplane.model.errors import Invalid
 from groundplane.model.locks import Lock
 from groundplane.model.pipelines import Step
-from groundplane.services import environments, plans
+from groundplane.services import bringing, environments, plans, shelf
 from groundplane.services.plans import Placement, PlannedEngine
 from groundplane.services.platform import Platform
 from groundplane.services.spec import Project
 from groundplane.services.spec.problems import listed, meant
 from groundplane.spi import layout
+from groundplane.spi.toolchain import EngineSpec, Toolchain
 from groundplane.store import documents
 from groundplane.toolchains import versions
 
@@ -40,28 +41,67 @@ class Places:
         if request.runs_in is not None:
             self._declared(request.runs_in, "--env")
 
-    def of(self, step: Step) -> tuple[Placement, Environment | None, Lock | None]:
+    def of(self, step: Step, toolchain: str) -> tuple[Placement, Environment | None, Lock | None]:
         """Where the step runs, in which environment, and what that is locked to. The command line counts most, then the
-        step, then the project."""
+        step, then the project. toolchain: the step's, or the engine that was asked for by name."""
         project, asked = self._project, self._request
         name = asked.runs_in or step.runs_in or (project.environment if project else None)
         chosen = self._declared(name, f"step {step.name!r}") if name else None
         backend = asked.backend or step.on or (project.on if project else None) or DEFAULT_BACKEND
+        if bringing.driver_of(self._platform, backend) is not None:
+            return self._in_image(step, backend, chosen, toolchain)
+        return self._installed(backend, chosen)
+
+    def _installed(self, backend: str, chosen: Environment | None) -> tuple[Placement, Environment | None, Lock | None]:
+        """On a backend that runs what is installed there."""
         site = self._platform.driver(backend).site
         if chosen is None:
             return Placement(backend, site), None, None
         if not _licensed(chosen):
             raise Invalid(
                 f"environment {chosen.name!r} is an image, and backend {backend!r} runs what is installed there",
-                hint="no backend runs images yet; leave the environment away, or name a licensed engine's",
+                hint="run it where images run: --on docker",
                 code="no_images",
             )
         wanted = environments.definition(chosen, self._names.get)
         lock = self._locks_of_project().get(chosen.name)
         if lock is not None:
             environments.check_fresh(lock, wanted)
-        self._warn(chosen, lock)
+        self._warn(chosen, lock, f"`ground env attest {chosen.name} --installer FILE` notes what it is")
         return Placement(backend, site, chosen.name, self._stored(lock)), chosen, lock
+
+    def _in_image(
+        self, step: Step, backend: str, chosen: Environment | None, toolchain: str
+    ) -> tuple[Placement, Environment | None, Lock | None]:
+        """On a backend that runs images: in the environment's, else in the catalogue's own for the toolchain."""
+        wanted = chosen or Environment(name="", toolchain=toolchain)
+        definition = environments.definition(wanted, self._names.get if chosen else _nothing)
+        lock = self._locks_of_project().get(wanted.name) if chosen else None
+        if lock is not None:
+            environments.check_fresh(lock, definition)
+            if lock.attested:
+                raise Invalid(
+                    f"environment {wanted.name!r} is a licensed engine that is installed somewhere: it has no image",
+                    hint='run it there (--on local), or name an image that has it: image = "…"',
+                    code="no_images",
+                )
+        else:
+            environments.recipe(wanted, None)  # raises for what no builder could make
+            lock = shelf.resolved(self._platform.home, definition)
+        if chosen is not None:
+            self._warn(wanted, lock, f"`ground env lock {wanted.name}` keeps what it is now")
+        project = self._project
+        network = step.network if step.network is not None else bool(project and project.network)
+        placed = Placement(
+            backend,
+            self._platform.driver(backend).site,
+            wanted.name,
+            self._stored(lock),
+            image=wanted,
+            definition=definition,
+            network=network,
+        )
+        return placed, wanted, lock
 
     def _declared(self, name: str, who: str) -> Environment:
         known: Mapping[str, Environment] = self._project.environments if self._project else {}
@@ -77,15 +117,14 @@ class Places:
             self._locks = environments.read(text) if text else {}
         return self._locks
 
-    def _warn(self, chosen: Environment, lock: Lock | None) -> None:
+    def _warn(self, chosen: Environment, lock: Lock | None, cure: str) -> None:
         if chosen.name in self._warned:
             return
         self._warned.add(chosen.name)
-        if lock is None:
-            attest = f"ground env attest {chosen.name} --installer FILE"
-            self.warnings.append(f"environment {chosen.name!r} is not in ground.lock: `{attest}` notes what it is")
+        if chosen.name not in self._locks_of_project():
+            self.warnings.append(f"environment {chosen.name!r} is not in ground.lock: {cure}")
         engine, version = (lock.engine, lock.version) if lock else (chosen.engine or chosen.toolchain, chosen.version)
-        if warning := versions.support_warning(engine, version, datetime.now(UTC).date()):
+        if engine and (warning := versions.support_warning(engine, version, datetime.now(UTC).date())):
             self.warnings.append(warning)
 
     def _stored(self, lock: Lock | None) -> str:
@@ -99,6 +138,21 @@ class Places:
             with database.write() as connection:
                 documents.put(connection, body)
         return digest
+
+
+def inside(
+    toolchain: Toolchain, head: bytes, command: tuple[str, ...], chosen: Environment, engine: str | None
+) -> EngineSpec:
+    """Which engine of the toolchain runs in that environment: the one asked for, the environment's, else the first that
+    needs no licence."""
+    specs = toolchain.engines_for(head, command)
+    wanted = engine or chosen.engine
+    if not wanted and chosen.toolchain:
+        wanted = versions.match(chosen.toolchain, chosen.version).engine
+    elif not wanted and chosen.image:
+        wanted = versions.engine_of_image(chosen.image)
+    free = [spec for spec in specs if not versions.is_licensed(spec.name)]
+    return next((spec for spec in specs if spec.name == wanted), (free or list(specs))[0])
 
 
 def engine_of(chosen: Environment) -> str:
@@ -118,6 +172,10 @@ def check_version(chosen: Environment, lock: Lock | None, found: PlannedEngine) 
             hint=f"put the other version first on PATH{attest}",
             code="wrong_version",
         )
+
+
+def _nothing(_: str) -> None:
+    """The catalogue's own environments are made from no file of a project."""
 
 
 def _licensed(chosen: Environment) -> bool:

@@ -12,8 +12,8 @@ from groundplane.model.errors import Invalid, NotFound
 from groundplane.model.pipelines import Pipeline, Step
 from groundplane.model.quantities import format_size
 from groundplane.model.resources import Resources
+from groundplane.services import bringing, placing, snapshots, spec
 from groundplane.services import engines as host_engines
-from groundplane.services import placing, snapshots, spec
 from groundplane.services.plans import Placement, PlannedEngine, RunPlan
 from groundplane.services.platform import Platform, now
 from groundplane.spi import layout
@@ -101,8 +101,12 @@ def _placed(
 ) -> tuple[PlannedEngine, Placement]:
     """What runs the step, and where."""
     toolchain, engine, sha256, head = _written_in(platform, step, names, step.toolchain or request.toolchain)
-    placed, chosen, lock = places.of(step)
+    placed, chosen, lock = places.of(step, engine or toolchain.name)
     program = step.command[0] if step.command else ""
+    if chosen is not None and placed.image is not None:
+        spec_ = placing.inside(toolchain, head, step.command, chosen, engine)
+        found = PlannedEngine(toolchain.name, spec_.name, path=program or spec_.in_image, script_sha256=sha256)
+        return (bringing.inside(found, lock) if lock else found), placed
     if "/" in program:  # of the working copy, or absolute: the start will tell
         return PlannedEngine(toolchain=toolchain.name, name=PurePosixPath(program).name), placed
     if chosen is not None and step.script is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from groundplane.model.environments import Environment
 from groundplane.model.locks import Lock
 from groundplane.model.pipelines import Pipeline, SourceKind, Step
 from groundplane.spi import wire
@@ -35,13 +36,19 @@ class PlannedEngine:
 class Placement:
     """Where a step runs. site: as its driver's: where its work lives, "" when any control plane may follow it.
 
-    environment: its name, "" for the backend's own programs. lock: digest of the document that holds its Lock.
+    environment: its name, "" for the backend's own programs or the catalogue's own environment. lock: digest of the
+    document that holds its Lock. image: the environment whose image it runs in; None on backends that run none.
+    definition: of that environment, with the project's files that its lock is made from. network: whether the work may
+    use one.
     """
 
     backend: str
     site: str = ""
     environment: str = ""
     lock: str = ""
+    image: Environment | None = None
+    definition: str = ""
+    network: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,8 +129,13 @@ def store(connection: Connection, plan: RunPlan) -> str:
     return documents.put(connection, wire.encode(plan))
 
 
+def store_lock(connection: Connection, lock: Lock) -> str:
+    """Its digest, which placements name."""
+    return documents.put(connection, wire.encode(lock))
+
+
 def lock_document(lock: Lock) -> bytes:
-    """A lock as the document that plans name."""
+    """A lock as the document that placements name."""
     return wire.encode(lock)
 
 

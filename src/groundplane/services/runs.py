@@ -23,6 +23,7 @@ from groundplane.model.pipelines import SourceKind, Step
 from groundplane.model.reasons import Fault, Reason
 from groundplane.model.states import FINAL, State
 from groundplane.services import (
+    bringing,
     calls,
     gate,
     licences,
@@ -37,7 +38,7 @@ from groundplane.services import (
 )
 from groundplane.services.access import Actor
 from groundplane.services.notices import WORK
-from groundplane.services.plans import RunPlan, is_dynamic
+from groundplane.services.plans import PlannedEngine, RunPlan, is_dynamic
 from groundplane.services.platform import Platform, now
 from groundplane.services.spec import fanout
 from groundplane.services.variables import Variables
@@ -203,10 +204,11 @@ def _start(
     of: str | None = None,
 ) -> RunDocument:
     site = platform.driver(plan.backend).site
+    away = bringing.unreachable(platform, plan)
     with gate.change(platform, actor, action, uid, name=plan.name, backend=plan.backend) as connection:
         at = now()
         if runs.by_uid(connection, uid) is None:
-            _insert(platform, connection, actor, uid, plan, found, site, at, kept, of)
+            _insert(platform, connection, actor, uid, plan, found, site, at, kept, of, away)
     platform.notifier.notify(WORK, uid)
     return show(platform, uid)
 
@@ -222,6 +224,7 @@ def _insert(
     at: int,
     kept: Any,
     of: str | None,
+    away: Mapping[str, Reason],
 ) -> None:
     items = [None if is_dynamic(step) else _items(platform, plan, step) for step in plan.pipeline.steps]
     counts = [
@@ -263,7 +266,7 @@ def _insert(
             ready = 0 if step.needs else 1
             tasks.add(connection, progress.task_rows(run_id, plan, index, items[index], ready))
     variables.seal(platform.home, connection, run_id, uid, found)
-    _refuse_missing_engines(platform, connection, run_id, plan, at)
+    _refuse_what_cannot_start(platform, connection, run_id, plan, away, at)
     empty = [index for index, count in enumerate(counts) if count == 0 and not plan.step(index).needs]
     if empty:
         closed, added = progress.follow(connection, runs.by_key(connection, run_id), plan, empty)
@@ -273,34 +276,35 @@ def _insert(
         progress.keep(platform, connection, kept, run_id, plan, at)
 
 
-def _refuse_missing_engines(platform: Platform, connection: Connection, run_id: int, plan: RunPlan, at: int) -> None:
-    """A run whose steps cannot all start starts none of them."""
-    missing = {
-        index: engine.missing
-        for index, step in enumerate(plan.pipeline.steps)
-        if (engine := plan.engines[step.name]).missing
-    }
-    if not missing:
+def _refuse_what_cannot_start(
+    platform: Platform, connection: Connection, run_id: int, plan: RunPlan, away: Mapping[str, Reason], at: int
+) -> None:
+    """A run whose steps cannot all start starts none of them. away: backends that do not answer, with the reason."""
+    refused: dict[int, Reason] = {}
+    for index, step in enumerate(plan.pipeline.steps):
+        engine, backend = plan.engines[step.name], plan.placement(step).backend
+        if backend in away:
+            refused[index] = away[backend]
+        elif engine.missing:
+            refused[index] = _missing(engine)
+    if not refused:
         return
-    ended: list[progress.Ended] = []
-    for index, message in missing.items():
-        engine = plan.engines[plan.step(index).name]
-        reason = Reason(
-            "missing_engine",
-            message,
-            hint="install it, or give its full path"
-            if engine.toolchain == "command"
-            else f"ground toolchains install {engine.name}",
-            fault=Fault.BACKEND,
-        )
-        ended += [
-            progress.Ended(row.id, run_id, index, "failed", reason) for row in tasks.of_step(connection, run_id, index)
-        ]
+    ended = [
+        progress.Ended(row.id, run_id, index, "failed", reason)
+        for index, reason in refused.items()
+        for row in tasks.of_step(connection, run_id, index)
+    ]
     progress.end(platform, connection, ended, at)
-    names = ", ".join(plan.step(index).name for index in missing)
-    reason = Reason("upstream_failed", f"it was not started, because {names} has no engine here")
+    names = ", ".join(plan.step(index).name for index in refused)
+    reason = Reason("upstream_failed", f"it was not started, because {names} cannot start")
     closed = progress.close_queued(connection, run_id, "cancelled", reason, at)
     progress.close_run_if_done(connection, run_id, closed, at)
+
+
+def _missing(engine: PlannedEngine) -> Reason:
+    elsewhere = engine.toolchain == "command"
+    hint = "install it, or give its full path" if elsewhere else f"ground toolchains install {engine.name}"
+    return Reason("missing_engine", engine.missing, hint=hint, fault=Fault.BACKEND)
 
 
 def _items(platform: Platform, plan: RunPlan, step: Step) -> tuple[str, ...] | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from groundplane.model.errors import NotFound, Unavailable
+from groundplane.model.locks import Lock
+from groundplane.spi import wire
 from groundplane.spi.images import Builder
 
 if TYPE_CHECKING:
@@ -21,6 +25,32 @@ def store(home: Path) -> ImageStore:
     from groundplane.images.store import ImageStore
 
     return ImageStore(home / "images")
+
+
+def resolved(home: Path, definition: str) -> Lock | None:
+    """The lock of an environment that no ground.lock holds, as this home resolved it first."""
+    try:
+        return wire.decode(Lock, wire.parse(_resolved(home, definition).read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+def keep_resolved(home: Path, lock: Lock) -> None:
+    """From now on this is what the definition means here."""
+    path = _resolved(home, lock.definition)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+    fresh.write_bytes(wire.encode(lock))
+    fresh.replace(path)
+
+
+def forget_resolved(home: Path, definition: str) -> None:
+    """It is resolved anew when it is next needed."""
+    _resolved(home, definition).unlink(missing_ok=True)
+
+
+def _resolved(home: Path, definition: str) -> Path:
+    return home / "images" / "resolved" / f"{definition}.json"
 
 
 def builder(home: Path, name: str) -> Builder:

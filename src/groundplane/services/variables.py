@@ -25,6 +25,14 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _FOLDERS = ("PWD", "OLDPWD")
+_EVERYWHERE = frozenset({"TZ"})
+_OF_NETWORKS = frozenset(
+    {
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+        *("MLM_LICENSE_FILE", "LM_LICENSE_FILE"),
+    }
+)
 _USER_IN_URL = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#\s]*)@", re.IGNORECASE)
 _SHORTEST_SECRET = 6
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -50,6 +58,12 @@ class Variables:
             "GROUND_HOME": str(home),
             **self.given,
         }
+
+    def inside(self, *, network: bool) -> dict[str, str]:
+        """The same for work in an image: nothing that speaks of this host's files."""
+        wanted = _EVERYWHERE | _OF_NETWORKS if network else _EVERYWHERE
+        travelling = {name: value for name, value in self.travelling.items() if name in wanted}
+        return {"TZ": "UTC", **travelling, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **self.given}
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -86,9 +86,10 @@ class Cleanup:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """Asks for events from a cursor on; the latest `Follow` of a connection counts."""
+    """Asks for a channel's events from a cursor on; the latest `Follow` of a connection counts."""
 
     cursor: str = ""
+    channel: str = ""
 
 
 @dataclass(frozen=True, slots=True)

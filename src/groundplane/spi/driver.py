@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from groundplane.spi.images import Image, Progress
 from groundplane.spi.launch import Launch, LogChunk, Observation, Submission
 
 
@@ -88,4 +90,25 @@ class CanStop(Protocol):
 
     def shutdown(self, end_work: bool) -> None:
         """Tells the agent to exit: at once with its work ended, or as soon as it has none."""
+        ...
+
+
+@runtime_checkable
+class CanRunImages(Protocol):
+    """A driver whose work runs in containers: every launch has one."""
+
+    def ping(self) -> None:
+        """Raises Unavailable `backend_unavailable` when the backend does not answer now."""
+        ...
+
+    def image_name(self, image: Image) -> str:
+        """What the backend calls it, once it has been brought."""
+        ...
+
+    def has(self, image: Image) -> bool:
+        """Whether it is there. An answer may be some seconds old."""
+        ...
+
+    def bring(self, image: Image, blobs: Callable[[str], Path], progress: Progress) -> None:
+        """Brings it there, from the layout's blobs by digest; at once when it is there. Idempotent."""
         ...

@@ -31,6 +31,14 @@ class StageIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Container:
+    """What an attempt runs in. image: what its engine calls it. network: whether the work may use one."""
+
+    image: str
+    network: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """One attempt, ready to start.
 
@@ -40,6 +48,10 @@ class Launch:
     outputs: names and globs; None: every file created or changed, hidden ones and caches left out.
     redact: values that must never reach the log. grace: seconds between SIGTERM and SIGKILL.
     env: the whole environment of the process but for GROUND_ATTEMPT and TMPDIR, which the agent adds.
+    container: set where the work runs in an image; a driver turns it into what its backend takes.
+    channel: whose followers are told of it, where several drivers hand over to one agent; "" is the local one's.
+    proxy: its process stands for work that runs elsewhere, under that place's limits: the agent sets none, and reads
+    how the work ended from a `Verdict`. owner: user and group id that its folders are given to, where the agent may.
     """
 
     attempt: str
@@ -55,6 +67,10 @@ class Launch:
     resources: Resources = Resources()
     redact: tuple[str, ...] = ()
     grace: float = 5.0
+    container: Container | None = None
+    channel: str = ""
+    proxy: bool = False
+    owner: int | None = None
 
 
 class Phase(StrEnum):
@@ -77,6 +93,19 @@ class Usage:
     wall: float = 0.0
     cpu: float = 0.0
     memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How work ended that ran elsewhere: what its proxy leaves in `layout.verdict` before it exits.
+
+    exit_code: as a shell would say it (128 + n after signal n); None when it never started.
+    """
+
+    exit_code: int | None = None
+    cpu: float = 0.0
+    memory: int = 0
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)

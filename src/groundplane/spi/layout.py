@@ -43,6 +43,11 @@ def support(home: Path, attempt_id: str) -> Path:
     return attempt(home, attempt_id) / "support"
 
 
+def verdict(home: Path, attempt_id: str) -> Path:
+    """Where a proxy says how the work ended that it stands for: out of the work's own sight."""
+    return attempt(home, attempt_id) / "verdict.json"
+
+
 def segments(home: Path, run: str) -> Path:
     """The folder of a run's log segments, `<writer>.seg` each."""
     return home / "logs" / run

@@ -18,6 +18,7 @@ class EngineSpec:
     version is ""). version: regex whose first group is the version, "" when there is no probe.
     libraries: arguments that make it print its library folders, one a line (for the reuse key); () when none.
     tested: False where no one has run it yet; shown as `untested`.
+    inside: its name in images, where that is not the first of the programs.
     """
 
     name: str
@@ -27,6 +28,12 @@ class EngineSpec:
     libraries: tuple[str, ...] = ()
     tested: bool = True
     note: str = ""
+    inside: str = ""
+
+    @property
+    def in_image(self) -> str:
+        """What it is called in an image that nobody asked."""
+        return self.inside or self.programs[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,11 @@ def plans_in_use(connection: Connection, since: int | None) -> list[tuple[str, s
     return [(row.project, row.plan) for row in rows]
 
 
+def set_plan(connection: Connection, run_id: int, digest: str) -> None:
+    """The same plan with more of it known."""
+    connection.execute(update(runs).where(runs.c.id == run_id).values(plan=digest))
+
+
 def begin(connection: Connection, run_ids: Iterable[int], at: int) -> None:
     """queued -> running for those that are queued."""
     for run_id in run_ids:

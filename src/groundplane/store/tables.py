@@ -99,7 +99,7 @@ tasks = Table(
     Column("backend", Text, nullable=False),
     Column("site", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("ready", Integer, nullable=False),  # 0 waits for steps, 1 may be claimed, 2 its URLs are being fetched
+    Column("ready", Integer, nullable=False),  # 0 waits for steps, 1 may be claimed, 2 for URLs, 3 for its image
     Column("attempts", Integer, nullable=False),  # that began
     Column("losses", Integer, nullable=False),  # of these, not counted as tries
     Column("exit_code", Integer),

@@ -32,6 +32,7 @@ class NotebookToolchain(ScriptToolchain):
             probe=("--version",),
             version=r"Python (\S+)",
             libraries=LIBRARIES,
+            inside="python3",
             note="needs ipykernel; a notebook of another language needs its kernel",
         ),
     )

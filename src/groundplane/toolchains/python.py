@@ -32,6 +32,7 @@ class PythonToolchain(ScriptToolchain):
             probe=("--version",),
             version=r"Python (\S+)",
             libraries=LIBRARIES,
+            inside="python3",
         ),
     )
 

@@ -59,6 +59,14 @@ def satisfies(version: str, wanted: str) -> bool:
     return version.lower() == wanted.lower() or version.lower().startswith(f"{wanted.lower()}.")
 
 
+def is_licensed(engine: str) -> bool:
+    """Whether the catalogue knows the engine as one that needs a licence."""
+    try:
+        return _engine(engine, exact=True)[1].proprietary
+    except NotFound:
+        return False
+
+
 def no_suite(found: Match) -> Invalid:
     """The error for a version that no Debian suite has."""
     if found.licensed:

@@ -57,9 +57,9 @@ class Channel:
                     raise Unavailable(answer.reason.message, hint=answer.reason.hint, code=answer.reason.code)
                 return answer
 
-    def follow(self, cursor: str) -> None:
-        """Events from that cursor on."""
-        self.ask(protocol.Follow(cursor))
+    def follow(self, cursor: str, channel: str = "") -> None:
+        """The channel's events from that cursor on."""
+        self.ask(protocol.Follow(cursor, channel))
         self.cursor = cursor
 
     def event(self, timeout: float) -> protocol.Event | None:

@@ -1,0 +1,89 @@
+"""The working copy on its way to an engine that does not share this host's files, and back."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from groundplane.model.errors import Unavailable
+from groundplane.oci.engine import Engine
+
+_CHUNK = 1 << 20
+_BEFORE = 946684800
+"""2000-01-01: the time of every file that is carried over. What has another one afterwards was written there."""
+
+
+def carry(engine: Engine, container: str, folders: Mapping[str, str], user: str) -> None:
+    """Puts the folders of this host into the container, which has not started. folders: path there -> folder here."""
+    owner, _, group = user.partition(":")
+    for there, here in folders.items():
+        argv = ["tar", "-C", here, f"--mtime=@{_BEFORE}", f"--owner={owner}", f"--group={group}", "-cf", "-", "."]
+        for _ in engine.stream("PUT", f"/containers/{container}/archive", {"path": there}, _output(argv)):
+            pass  # it answers with nothing
+
+
+def fetch(engine: Engine, container: str, folders: Mapping[str, str]) -> None:
+    """Brings back what was written, and deletes here what was deleted there. The container has ended."""
+    import tarfile
+
+    for there, here in folders.items():
+        kept = {"."}
+        pieces = engine.stream("GET", f"/containers/{container}/archive", {"path": f"{there}/."})
+        with tarfile.open(fileobj=io.BufferedReader(_Pieces(pieces)), mode="r|") as source:
+            for member in source:
+                name = os.path.normpath(member.name)
+                kept.add(name)
+                if member.isfile() and member.mtime == _BEFORE:
+                    continue
+                try:
+                    source.extract(member, here, filter="data")
+                except (tarfile.FilterError, FileExistsError) as error:
+                    sys.stderr.write(f"groundplane: not brought back: {name}: {error}\n")
+        _delete_others(here, kept)
+
+
+def _delete_others(here: str, kept: set[str]) -> None:
+    for folder, folders, files in os.walk(here, topdown=False):
+        for path in (Path(folder, name) for name in (*files, *folders)):
+            if str(path.relative_to(here)) in kept:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink()
+
+
+def _output(argv: list[str]) -> Iterator[bytes]:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None  # noqa: S101
+        while piece := process.stdout.read(_CHUNK):
+            yield piece
+        said = process.stderr.read().decode(errors="replace").strip()
+    if process.returncode:
+        raise Unavailable(f"the working copy could not be carried to the engine: {said}")
+
+
+class _Pieces(io.RawIOBase):
+    """Pieces as a file to be read."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._held = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._held:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._held = memoryview(piece)
+        size = min(len(buffer), len(self._held))
+        buffer[:size], self._held = self._held[:size], self._held[size:]
+        return size

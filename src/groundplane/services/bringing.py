@@ -1,0 +1,212 @@
+"""Images that tasks run in: resolved, built and brought to their backend before the tasks are claimed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from groundplane.model.errors import GroundError, Invalid, Unavailable
+from groundplane.model.locks import Lock
+from groundplane.model.reasons import Fault, Reason
+from groundplane.services import environments, locking, plans, progress, reasons, shelf
+from groundplane.services.plans import Placement, PlannedEngine, RunPlan
+from groundplane.services.platform import Platform, now
+from groundplane.spi.driver import CanRunImages
+from groundplane.spi.images import Image, Progress
+from groundplane.store import runs, tasks
+
+READY = 3
+"""The mark of tasks that wait for their image; see the column."""
+_TOLD_EVERY = 0.5
+_PATIENCE = 60.0
+_AGAIN = 0.5
+
+
+def driver_of(platform: Platform, backend: str) -> CanRunImages | None:
+    """The backend's driver where its work runs in images."""
+    driver = platform.driver(backend)
+    return driver if isinstance(driver, CanRunImages) else None
+
+
+def name(platform: Platform, connection: Connection, placed: Placement) -> str:
+    """What its backend calls the image that the lock describes; "" while it is not built here."""
+    image = shelf.store(platform.home).find(plans.load_lock(connection, placed.lock).recipe)
+    driver = driver_of(platform, placed.backend)
+    return driver.image_name(image) if image is not None and driver is not None else ""
+
+
+def found(platform: Platform, connection: Connection, placed: Placement) -> Image | None:
+    """The image that the task runs in, when it is where it runs; None when it has to be brought."""
+    if not placed.lock:
+        return None
+    image = shelf.store(platform.home).find(plans.load_lock(connection, placed.lock).recipe)
+    driver = driver_of(platform, placed.backend)
+    try:
+        return image if image is not None and driver is not None and driver.has(image) else None
+    except Unavailable:
+        return None
+
+
+def unreachable(platform: Platform, plan: RunPlan) -> dict[str, Reason]:
+    """Backends that run images and do not answer now, each with the reason."""
+    away: dict[str, Reason] = {}
+    for backend in sorted(plan.backends):
+        driver = driver_of(platform, backend)
+        try:
+            if driver is not None:
+                driver.ping()
+        except Unavailable as error:
+            away[backend] = Reason(error.code, error.message, error.hint, Fault.BACKEND)
+    return away
+
+
+def unfinished(platform: Platform) -> list[tuple[int, int]]:
+    """(run, position) of the steps whose tasks were waiting for their image when a control plane ended."""
+    with platform.database.read() as connection:
+        return list(dict.fromkeys((row.run_id, row.position) for row in tasks.with_ready(connection, READY)))
+
+
+def bring(platform: Platform, run_id: int, position: int) -> None:
+    """Brings the image of a step to its backend; its tasks may then be claimed, or they fail with the reason."""
+    with platform.database.read() as connection:
+        row = runs.by_key(connection, run_id)
+        plan = plans.load(connection, row.plan)
+    step = plan.step(position)
+    begun = row.started_at is not None
+    tell = _Teller(platform, row.uid, run_id, position)
+    try:
+        lock = _lock(platform, plan, step.name, tell)
+        placed = plan.placement(step)
+        image = _image(platform, lock, placed, tell)
+        _patiently(lambda driver: driver.bring(image, shelf.store(platform.home).blob, tell), platform, placed, begun)
+    except GroundError as error:
+        changed = _fail(platform, run_id, position, _reason(error))
+    else:
+        changed = _go_on(platform, run_id, position, row.uid, plan, lock)
+    platform.notifier.notify(*changed)
+
+
+def _lock(platform: Platform, plan: RunPlan, step: str, progress: Progress) -> Lock:
+    """The lock in the plan, else the one that this home resolved earlier, else resolved now."""
+    placed = plan.placements[step]
+    if placed.lock:
+        with platform.database.read() as connection:
+            return plans.load_lock(connection, placed.lock)
+    known = shelf.resolved(platform.home, placed.definition)
+    if known is not None:
+        return known
+    if placed.image is None:
+        raise TypeError(f"step {step} runs in no image")
+    folder = Path(plan.folder)
+    if environments.definition(placed.image, locking.digests_in(folder)) != placed.definition:
+        raise Invalid(
+            f"the files in {folder} that its environment is made from have changed since the run was submitted",
+            hint="run it again; `ground env lock` keeps an environment as it is",
+            code="stale_lock",
+        )
+    lock = locking.resolve(platform, placed.image, folder, placed.definition, None, progress)
+    shelf.keep_resolved(platform.home, lock)
+    return lock
+
+
+def _image(platform: Platform, lock: Lock, placed: Placement, progress: Progress) -> Image:
+    try:
+        return locking.image_of(platform, lock, progress)
+    except Unavailable as error:
+        known = shelf.resolved(platform.home, placed.definition)
+        if error.code == "package_gone" and known == lock:  # nobody asked for these very versions
+            shelf.forget_resolved(platform.home, placed.definition)
+            raise Unavailable(error.message, hint="run it again: it is resolved anew", code=error.code) from error
+        raise
+
+
+def _patiently(bring: Callable[[CanRunImages], None], platform: Platform, placed: Placement, begun: bool) -> None:
+    """A backend that is away when a run begins is told at once; one that went away later is waited for."""
+    driver = driver_of(platform, placed.backend)
+    if driver is None:
+        raise TypeError(f"backend {placed.backend} runs no images")
+    deadline = time.monotonic() + (_PATIENCE if begun else 0.0)
+    while True:
+        try:
+            bring(driver)
+            return
+        except Unavailable as error:
+            if error.code != "backend_unavailable" or time.monotonic() > deadline:
+                raise
+            time.sleep(_AGAIN)
+
+
+def _go_on(platform: Platform, run_id: int, position: int, uid: str, plan: RunPlan, lock: Lock) -> set[str]:
+    """The step's tasks may be claimed. What was found out of the environment is in the run's plan from now on."""
+    with platform.database.write() as connection:
+        row = runs.by_key(connection, run_id, lock=True)
+        plan = plans.load(connection, row.plan)
+        if not plan.placement(plan.step(position)).lock:
+            digest = plans.store_lock(connection, lock)
+            runs.set_plan(connection, run_id, plans.store(connection, known(plan, lock, digest)))
+        waiting = [task.id for task in tasks.of_step(connection, run_id, position) if task.state == "queued"]
+        tasks.set_ready(connection, waiting, 1)
+    return {uid}
+
+
+def known(plan: RunPlan, lock: Lock, digest: str) -> RunPlan:
+    """The plan in which every step of that environment has its lock and its engine."""
+    placements, engines = dict(plan.placements), dict(plan.engines)
+    for name, placed in plan.placements.items():
+        if placed.definition == lock.definition and not placed.lock:
+            placements[name] = replace(placed, lock=digest)
+            engines[name] = inside(engines[name], lock)
+    return replace(plan, placements=placements, engines=engines)
+
+
+def inside(engine: PlannedEngine, lock: Lock) -> PlannedEngine:
+    """The engine as the image has it. What the lock knows nothing of is found by its name."""
+    mine = bool(lock.engine) and engine.name == lock.engine
+    return replace(
+        engine,
+        path=lock.program if mine and lock.program else engine.path,
+        version=lock.version if mine else engine.version,
+        libraries=lock.sha256,
+    )
+
+
+def _fail(platform: Platform, run_id: int, position: int, reason: Reason) -> set[str]:
+    with platform.database.write() as connection:
+        runs.lock(connection, [run_id])
+        waiting = [
+            row for row in tasks.of_step(connection, run_id, position) if row.state == "queued" and row.ready == READY
+        ]
+        ended = [progress.Ended(row.id, run_id, position, "failed", reason) for row in waiting]
+        return progress.end(platform, connection, ended, now())
+
+
+def _reason(error: GroundError) -> Reason:
+    """Whose fault: the caller's for what does not exist; the backend's for what is out of reach; this side's disk."""
+    if isinstance(error, Unavailable) and error.code != "no_space":
+        return Reason(error.code, error.message, error.hint, Fault.BACKEND)
+    return reasons.of_error(error)
+
+
+class _Teller:
+    """Takes a builder's lines, and tells the run's followers the latest one now and then."""
+
+    def __init__(self, platform: Platform, uid: str, run_id: int, position: int) -> None:
+        self._platform = platform
+        self._uid = uid
+        self._run_id = run_id
+        self._position = position
+        self._told = 0.0
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._told < _TOLD_EVERY:
+            return
+        self._told = time.monotonic()
+        with self._platform.database.write() as connection:
+            rows = tasks.of_step(connection, self._run_id, self._position)
+            waiting = [row.id for row in rows if row.state == "queued" and row.ready == READY]
+            tasks.set_waiting(connection, waiting, Reason("preparing_image", f"its image is made: {text}"))
+        self._platform.notifier.notify(self._uid)
