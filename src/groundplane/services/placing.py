@@ -25,12 +25,13 @@ DEFAULT_BACKEND = "local"
 
 class Places:
     """The places of one plan's steps. names: every project file's sha256. warnings: what the caller should know about
-    the environments."""
+    the environments. chosen: by step, of those that run in one."""
 
     def __init__(
         self, platform: Platform, request: RunRequest, project: Project | None, names: Mapping[str, str]
     ) -> None:
         self.warnings: list[str] = []
+        self.chosen: dict[str, tuple[Environment, Lock | None]] = {}
         self._platform = platform
         self._request = request
         self._project = project
@@ -60,6 +61,7 @@ class Places:
         lock = self._locks_of_project().get(chosen.name)
         if lock is not None:
             environments.check_fresh(lock, wanted)
+        self.chosen[step.name] = chosen, lock
         self._warn(chosen, lock)
         return Placement(backend, site, chosen.name, self._stored(lock)), chosen, lock
 
