@@ -35,6 +35,14 @@ def test_it_says_whether_it_can_take_work(bench: Bench) -> None:
     assert "limits" in health.facts
 
 
+def test_the_devices_that_it_tells_are_as_many_as_it_counts(bench: Bench) -> None:
+    health = bench.driver.check()
+    assert health.devices is None or len(health.devices.devices) == health.gpus
+    for device in health.devices.devices if health.devices else ():
+        assert device.uuid
+        assert device.name
+
+
 def test_nobody_knows_an_attempt_that_was_never_submitted(bench: Bench) -> None:
     (told,) = bench.driver.observe(["never"])
     assert (told.attempt, told.phase) == ("never", Phase.UNKNOWN)

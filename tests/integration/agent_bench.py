@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from groundplane.drivers.local import LocalDriver
@@ -87,10 +87,10 @@ def agent_bench(home: Path) -> Iterator[AgentBench]:
         eventually(lambda: not alive(pid))
 
 
-_WITHOUT_CGROUPS = """
+_CHANGED = """
 import fcntl, os, sys
-from groundplane.agent import cgroups, main
-cgroups._base = lambda name: cgroups._Base()
+from groundplane.agent import main
+exec(sys.argv[2])
 home = os.path.realpath(sys.argv[1])
 os.makedirs(home + "/agent")
 lock = os.open(home + "/agent/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
@@ -99,10 +99,15 @@ main.serve(home, lock)
 """
 
 
-@contextmanager
-def agent_without_cgroups(home: Path) -> Iterator[AgentBench]:
+def agent_without_cgroups(home: Path) -> AbstractContextManager[AgentBench]:
     """As where this user may not make any."""
-    with subprocess.Popen([sys.executable, "-c", _WITHOUT_CGROUPS, str(home)], start_new_session=True) as process:
+    return changed_agent(home, "from groundplane.agent import cgroups; cgroups._base = lambda name: cgroups._Base()")
+
+
+@contextmanager
+def changed_agent(home: Path, change: str) -> Iterator[AgentBench]:
+    """An agent that has run `change`, some Python, before it serves."""
+    with subprocess.Popen([sys.executable, "-c", _CHANGED, str(home), change], start_new_session=True) as process:
         eventually(lambda: layout.agent_socket(home).exists())
         with agent_bench(home) as bench:
             yield bench

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundplane.model.artifacts import Output
+from groundplane.model.gpus import GpuKind
 from groundplane.model.reasons import Fault, Reason
 from groundplane.model.resources import Resources
 from groundplane.services import metrics, reasons, reuse
@@ -33,8 +34,9 @@ resources = st.builds(
     Resources,
     cpus=st.none() | st.floats(0, 64),
     memory=st.none() | st.integers(0, 2**40),
-    gpus=st.integers(0, 8),
+    gpus=st.none() | st.integers(0, 8),
     timeout=st.none() | st.floats(0, 1e6),
+    gpu_kind=st.none() | st.builds(GpuKind, st.none() | numbers, st.lists(plain, max_size=2).map(tuple)),
 )
 commands = st.builds(
     Command,

@@ -109,7 +109,7 @@ class Book:
     def cursor(self, number: int) -> str:
         return f"{self.incarnation}:{number}"
 
-    def after(self, number: int, channel: str) -> list[bytes]:
+    def after(self, number: int, channel: str = "") -> list[bytes]:
         """The channel's observations since then, oldest first."""
         found: list[bytes] = []
         for entry in reversed(self._published.values()):

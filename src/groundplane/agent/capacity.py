@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-import re
 
+from groundplane.agent.gpus import GpuPool
+from groundplane.model.gpus import gpus_shown
 from groundplane.model.quantities import format_size
 from groundplane.model.reasons import Reason
 from groundplane.model.resources import Resources
-
-_GPU = re.compile(r"nvidia(\d+)")
 
 
 class Room:
     """Free room as it is promised to launches in their order; goes below zero for those that have to wait."""
 
-    def __init__(self, cpus: float, memory: int, gpus: int) -> None:
+    def __init__(self, cpus: float, memory: int, gpus: GpuPool) -> None:
         self._cpus = cpus
         self._memory = memory
-        self._gpus = gpus
+        self._pool = gpus
+        self._gpus: list[int] | None = None  # free ones; None until somebody asks for one
 
     @property
     def left(self) -> bool:
@@ -29,12 +29,15 @@ class Room:
         """Whether the launch can start; either way its room is no longer free for those behind it."""
         self._cpus -= cpus_of(resources)
         self._memory -= resources.memory or 0
-        self._gpus -= resources.gpus
-        return (
-            self._cpus > -1e-9
-            and (self._memory >= 0 or not resources.memory)
-            and (self._gpus >= 0 or not resources.gpus)
-        )
+        enough = not resources.gpus or self._gpus_fit(resources, resources.gpus)
+        return self._cpus > -1e-9 and (self._memory >= 0 or not resources.memory) and enough
+
+    def _gpus_fit(self, resources: Resources, count: int) -> bool:
+        if self._gpus is None:
+            self._gpus = self._pool.free
+        promised = self._pool.suitable(self._gpus, resources.gpu_kind)[:count]
+        self._gpus = [number for number in self._gpus if number not in promised]
+        return len(promised) == count
 
 
 class Capacity:
@@ -43,10 +46,9 @@ class Capacity:
     def __init__(self) -> None:
         self.cores = sorted(os.sched_getaffinity(0))
         self.memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        self.gpus = sorted(int(m[1]) for m in map(_GPU.fullmatch, os.listdir("/dev")) if m)
+        self.gpus = GpuPool()
         self.free_cpus = float(len(self.cores))
         self.free_memory = self.memory
-        self.free_gpus = list(self.gpus)
         self._load = dict.fromkeys(self.cores, 0)
 
     def never(self, resources: Resources) -> Reason | None:
@@ -56,8 +58,8 @@ class Capacity:
             asked = f"{cpus_of(resources):g} CPUs", f"{len(self.cores)}"
         elif (resources.memory or 0) > self.memory:
             asked = f"{format_size(resources.memory or 0)} of memory", format_size(self.memory)
-        elif resources.gpus > len(self.gpus):
-            asked = f"{resources.gpus} GPUs", f"{len(self.gpus)}"
+        elif resources.gpus and (has := self.gpus.never(resources.gpus, resources.gpu_kind)):
+            asked = gpus_shown(resources.gpus, resources.gpu_kind), has
         if not asked[0]:
             return None
         return Reason("does_not_fit", f"it asks for {asked[0]}; this host has {asked[1]}", "ask for less")
@@ -65,29 +67,32 @@ class Capacity:
     def take(self, resources: Resources) -> list[int] | None:
         """The GPUs given (often none), or None when there is no room now."""
         cpus, memory = cpus_of(resources), resources.memory or 0
-        if cpus > self.free_cpus + 1e-9 or memory > self.free_memory or resources.gpus > len(self.free_gpus):
+        if cpus > self.free_cpus + 1e-9 or memory > self.free_memory:
             return None
-        self.free_cpus -= cpus
-        self.free_memory -= memory
-        given, self.free_gpus = self.free_gpus[: resources.gpus], self.free_gpus[resources.gpus :]
+        given = self.gpus.take(resources.gpus, resources.gpu_kind) if resources.gpus else []
+        if given is not None:
+            self.free_cpus -= cpus
+            self.free_memory -= memory
         return given
 
     def room(self) -> Room:
         """What is free now, to be given out in order."""
-        return Room(self.free_cpus, self.free_memory, len(self.free_gpus))
+        return Room(self.free_cpus, self.free_memory, self.gpus)
 
     def hold(self, resources: Resources, gpus: list[int], cores: list[int]) -> None:
         """What an inherited attempt has already."""
         self.free_cpus -= cpus_of(resources)
         self.free_memory -= resources.memory or 0
-        self.free_gpus = [gpu for gpu in self.free_gpus if gpu not in gpus]
+        if gpus:
+            self.gpus.hold(gpus)
         for core in cores:
             self._load[core] = self._load.get(core, 0) + 1
 
     def give_back(self, resources: Resources, gpus: list[int]) -> None:
         self.free_cpus += cpus_of(resources)
         self.free_memory += resources.memory or 0
-        self.free_gpus = sorted([*self.free_gpus, *gpus])
+        if gpus:
+            self.gpus.give_back(gpus)
 
     def cores_for(self, resources: Resources) -> list[int]:
         """The least used cores for a launch that asked for CPUs; [] when it may use all."""

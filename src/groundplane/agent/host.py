@@ -59,7 +59,7 @@ class Host:
         self._ledger = Ledger(loop, journal, self.segments, book, changed, self._log_is_full)
         self._pool = Pool(loop, 4)
         self._janitor = Pool(loop, 1)
-        self.runner = Runner(home, loop, self.segments, self.groups, self._started, self._gone)
+        self.runner = Runner(home, loop, self.segments, self.groups, self.capacity.gpus, self._started, self._gone)
         self._sampler = Sampler(loop, self.runner)
         self._endings = Endings(home, self._pool, self.segments, self._snapshots, self._spares, self._ledger)
         self.line: dict[str, Attempt] = {}

@@ -15,6 +15,7 @@ from groundplane.agent import conversion, processes, proxies, staging
 from groundplane.agent.attempts import Attempt, Stage
 from groundplane.agent.capture import UNFINISHED_AFTER, LineFilter, Redactor, Stream
 from groundplane.agent.cgroups import Groups
+from groundplane.agent.gpus import GpuPool
 from groundplane.agent.journal import FULL
 from groundplane.agent.loop import Loop
 from groundplane.agent.places import Places
@@ -38,6 +39,7 @@ class Runner:
         loop: Loop,
         segments: Segments,
         groups: Groups,
+        gpus: GpuPool,
         started: Callable[[Attempt], None],
         gone: Callable[[Attempt], None],
     ) -> None:
@@ -46,6 +48,7 @@ class Runner:
         self._loop = loop
         self._segments = segments
         self._groups = groups
+        self._gpus = gpus
         self._started = started
         self._gone = gone
         self._found: dict[tuple[str, str], str] = {}
@@ -116,8 +119,8 @@ class Runner:
         env = {**launch.command.env, **launch.env}
         env["GROUND_ATTEMPT"] = attempt.name
         env["TMPDIR"] = self._places.temporary(attempt.name)
-        if attempt.gpus or launch.resources.gpus:
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, attempt.gpus))
+        if attempt.gpus:
+            env.update(self._gpus.visible(attempt.gpus))
         argv = list(launch.command.argv)
         path = self._program(argv[0], env.get("PATH", os.defpath), tree)
         if attempt.segment is None:

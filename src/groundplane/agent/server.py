@@ -187,13 +187,15 @@ class Server:
     def _health(self) -> Health:
         host = self.host
         memory, cpus = host.groups.limits_memory, host.groups.limits_cpus
+        gpus = host.capacity.gpus
         return Health(
             ok=not host.journal_stuck,
             message="ready" if not host.journal_stuck else "the disk is full",
             hint="" if not host.journal_stuck else "free some space; it goes on by itself",
             cpus=float(len(host.capacity.cores)),
             memory=host.capacity.memory,
-            gpus=len(host.capacity.gpus),
+            gpus=gpus.count,
+            devices=gpus.found,
             facts={
                 "limits": f"enforced by {memory}" if memory else "sampled, not enforced",
                 "cpus": f"enforced by {cpus}" if cpus else "by affinity, fractions not enforced",
@@ -201,6 +203,7 @@ class Server:
                 "agent": self._agent,
                 "agent_version": VERSION,
                 "agent_pid": str(os.getpid()),
+                **({"gpus": f"not told apart: {gpus.why}"} if gpus.why else {}),
             },
         )
 

@@ -57,6 +57,11 @@ def check(names: tuple[str, ...], as_json: bool) -> int:
         print(f"{backend.name}: {output.paint('ok' if backend.ok else 'error', sys.stdout)}: {backend.message}")
         for name, value in backend.facts.items():
             print(f"  {name}: {value}")
+        if backend.devices is not None:
+            for device in backend.devices.devices:
+                print(f"  {device.shown}, {backend.devices.shown}")
+            for text in backend.devices.unread:
+                print(f"  {text}")
         if backend.hint:
             print(f"  hint: {backend.hint}")
     return 0 if all(backend.ok for backend in found) else 3

@@ -25,6 +25,7 @@ from typing import Any
 
 from groundplane.model.artifacts import Output
 from groundplane.model.errors import Unavailable
+from groundplane.model.gpus import Gpus
 from groundplane.model.reasons import Fault, Reason
 from groundplane.spi import layout
 from groundplane.spi.driver import Changes, Health
@@ -61,6 +62,8 @@ class FakeDriver:
         self._closed = False
         self.starts: list[str] = []
         self.reachable = True
+        self.gpus: Gpus | None = Gpus()  # None: it does not tell which
+        self.gpu_count = 0  # then
 
     @property
     def site(self) -> str:
@@ -72,7 +75,10 @@ class FakeDriver:
 
     def check(self) -> Health:
         self._reach()
-        return Health(True, "ready (a fake: nothing is really run)", facts={"limits": "none: it is a fake"})
+        devices = self.gpus
+        count = len(devices.devices) if devices else self.gpu_count
+        facts = {"limits": "none: it is a fake"}
+        return Health(True, "ready (a fake: nothing is really run)", gpus=count, facts=facts, devices=devices)
 
     def support(self, attempt: str) -> str:
         return str(layout.support(self._home or Path("/nonexistent"), attempt))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from groundplane.model.gpus import Gpus
 from groundplane.model.reasons import Reason
 from groundplane.model.requests import Context as Context
 from groundplane.model.requests import EnvironmentRequest as EnvironmentRequest
@@ -198,7 +199,8 @@ class ToolchainDocument:
 
 @dataclass(frozen=True, slots=True)
 class BackendDocument:
-    """A backend and its health. cpus, memory (bytes), gpus: what it has in all."""
+    """A backend and its health. cpus, memory (bytes), gpus: what it has in all. devices: which GPUs, with their driver;
+    None where it does not tell."""
 
     name: str
     driver: str
@@ -209,6 +211,7 @@ class BackendDocument:
     memory: int
     gpus: int
     facts: Mapping[str, str]
+    devices: Gpus | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ class Upstream:
 
     digest: of the manifest in its registry, "" where it is only in the engine. dockerfile, context: sha256 of the
     file and of the folder that it is built in. bases: reference -> digest (or image id) of each FROM.
+    cuda: of its config's variables those that say which CUDA it needs (see `cuda_packages.variables`).
     """
 
     reference: str = ""
@@ -67,6 +68,7 @@ class Upstream:
     dockerfile: str = ""
     context: str = ""
     bases: Mapping[str, str] = field(default_factory=dict[str, str])
+    cuda: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

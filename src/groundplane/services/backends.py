@@ -30,4 +30,5 @@ def check(platform: Platform, name: str) -> BackendDocument:
         memory=health.memory,
         gpus=health.gpus,
         facts=health.facts,
+        devices=health.devices,
     )

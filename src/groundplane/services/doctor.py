@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 
-from groundplane.model.documents import Context, Finding
+from groundplane.model.documents import BackendDocument, Context, Finding
 from groundplane.model.errors import GroundError
 from groundplane.model.quantities import format_size
 from groundplane.services import backends, toolchains
@@ -29,15 +29,9 @@ def examine(platform: Platform, context: Context) -> list[Finding]:
         level = "ok" if backend.ok else "error"
         found.append(Finding(f"backend {backend.name}", level, backend.message, backend.hint))
         for name, fact in backend.facts.items():
-            weak = name == "limits" and "not enforced" in fact
-            found.append(
-                Finding(
-                    f"{backend.name} {name}",
-                    "warning" if weak else "ok",
-                    fact,
-                    "run as root, or have a cgroup delegated to you, and limits are enforced" if weak else "",
-                )
-            )
+            hint = _weakness(name, fact)
+            found.append(Finding(f"{backend.name} {name}", "warning" if hint else "ok", fact, hint))
+        found += _gpus(backend)
     for toolchain in toolchains.listing(platform, context):
         here = [f"{engine.name} {engine.version or '(version unknown)'}" for engine in toolchain.engines if engine.path]
         if here:
@@ -53,3 +47,23 @@ def examine(platform: Platform, context: Context) -> list[Finding]:
                 )
             )
     return found
+
+
+def _weakness(name: str, fact: str) -> str:
+    """What to do about a backend's fact; "" when it is good as it is."""
+    if name == "limits" and "not enforced" in fact:
+        return "run as root, or have a cgroup delegated to you, and limits are enforced"
+    return "`nvidia-smi` says whether the driver works" if name == "gpus" else ""
+
+
+def _gpus(backend: BackendDocument) -> list[Finding]:
+    """One a device, and what is there but does not tell."""
+    if backend.devices is None:
+        return []
+    driver = backend.devices.shown
+    found = [
+        Finding(f"{backend.name} GPU {device.index}", "ok", f"{device.described}, {driver}")
+        for device in backend.devices.devices
+    ]
+    hint = "`nvidia-smi` and the kernel's log say more; a reset or a reboot brings a lost device back"
+    return found + [Finding(f"{backend.name} GPUs", "warning", text, hint) for text in backend.devices.unread]

@@ -26,12 +26,13 @@ DEFAULT_BACKEND = "local"
 
 class Places:
     """The places of one plan's steps. names: every project file's sha256. warnings: what the caller should know about
-    the environments."""
+    the environments. chosen: by step, of those that run in one."""
 
     def __init__(
         self, platform: Platform, request: RunRequest, project: Project | None, names: Mapping[str, str]
     ) -> None:
         self.warnings: list[str] = []
+        self.chosen: dict[str, tuple[Environment, Lock | None]] = {}
         self._platform = platform
         self._request = request
         self._project = project
@@ -49,8 +50,12 @@ class Places:
         chosen = self._declared(name, f"step {step.name!r}") if name else None
         backend = asked.backend or step.on or (project.on if project else None) or DEFAULT_BACKEND
         if bringing.driver_of(self._platform, backend) is not None:
-            return self._in_image(step, backend, chosen, toolchain)
-        return self._installed(backend, chosen)
+            found = self._in_image(step, backend, chosen, toolchain)
+        else:
+            found = self._installed(backend, chosen)
+        if found[1] is not None:
+            self.chosen[step.name] = found[1], found[2]
+        return found
 
     def _installed(self, backend: str, chosen: Environment | None) -> tuple[Placement, Environment | None, Lock | None]:
         """On a backend that runs what is installed there."""

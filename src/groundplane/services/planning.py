@@ -12,7 +12,7 @@ from groundplane.model.errors import Invalid, NotFound
 from groundplane.model.pipelines import Pipeline, Step
 from groundplane.model.quantities import format_size
 from groundplane.model.resources import Resources
-from groundplane.services import bringing, placing, snapshots, spec
+from groundplane.services import bringing, gpus, placing, snapshots, spec
 from groundplane.services import engines as host_engines
 from groundplane.services.plans import Placement, PlannedEngine, RunPlan
 from groundplane.services.platform import Platform, now
@@ -55,9 +55,11 @@ def plan(platform: Platform, request: RunRequest) -> RunPlan:
     placements: dict[str, Placement] = {}
     for step in pipeline.steps:
         engines[step.name], placements[step.name] = _placed(platform, places, step, request, names)
+    pipeline = replace(pipeline, steps=tuple(gpus.settled(step, places.chosen) for step in pipeline.steps))
     for backend in dict.fromkeys(placed.backend for placed in placements.values()):
         steps = [step for step in pipeline.steps if placements[step.name].backend == backend]
         _check_capacity(platform.driver(backend), backend, steps)
+        places.warnings += gpus.check(platform.driver(backend), backend, steps, places.chosen)
         _check_copyable(platform.driver(backend), taken)
     first = next(iter(placements.values())).backend
     return RunPlan(
@@ -196,7 +198,7 @@ def _with_limits(step: Step, request: RunRequest) -> Step:
 
 def _check_capacity(driver: Driver, backend: str, steps: Sequence[Step]) -> None:
     """What could never fit is refused at once."""
-    if all(step.resources == Resources(timeout=step.resources.timeout) for step in steps):
+    if all(step.resources == Resources(gpus=0, timeout=step.resources.timeout) for step in steps):
         return
     health = driver.check()
     if not health.ok:  # what it has is not known: the start will tell
@@ -206,7 +208,7 @@ def _check_capacity(driver: Driver, backend: str, steps: Sequence[Step]) -> None
         for wanted, has, what in (
             (asked.cpus or 0, health.cpus, "CPUs"),
             (asked.memory or 0, health.memory, "memory"),
-            (asked.gpus, health.gpus, "GPUs"),
+            (asked.gpus or 0, health.gpus, "GPUs"),
         ):
             if wanted > has:
                 shown = [format_size(wanted), format_size(has)] if what == "memory" else [f"{wanted:g}", f"{has:g}"]

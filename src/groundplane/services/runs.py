@@ -81,7 +81,7 @@ def plan(platform: Platform, actor: Actor, request: RunRequest) -> PlanDocument:
                     backend=placed.backend,
                     cpus=step.resources.cpus,
                     memory=step.resources.memory,
-                    gpus=step.resources.gpus,
+                    gpus=step.resources.gpus or 0,
                     timeout=step.resources.timeout,
                     retries=step.retries,
                     needs=step.needs,

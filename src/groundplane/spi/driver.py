@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from groundplane.model.gpus import Gpus
 from groundplane.spi.images import Image, Progress
 from groundplane.spi.launch import Launch, LogChunk, Observation, Submission
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether a backend can take work. `facts` are shown as they are (`limits: sampled, not enforced`)."""
+    """Whether a backend can take work. `facts` are shown as they are (`limits: sampled, not enforced`).
+
+    gpus: how many it has. devices: which; None when it cannot tell.
+    """
 
     ok: bool
     message: str
@@ -22,6 +26,7 @@ class Health:
     memory: int = 0
     gpus: int = 0
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    devices: Gpus | None = None
 
 
 @dataclass(frozen=True, slots=True)

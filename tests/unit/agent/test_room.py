@@ -9,19 +9,20 @@ import pytest
 from groundplane.agent import cgroups
 from groundplane.agent.capacity import Room
 from groundplane.agent.cgroups import Groups
+from groundplane.agent.gpus import GpuPool
 from groundplane.agent.spawn import NotStarted, find
 from groundplane.model.resources import Resources
 
 
-def test_what_waits_keeps_its_place_but_blocks_only_what_it_waits_for() -> None:
-    room = Room(cpus=2, memory=100, gpus=0)
+def test_what_waits_keeps_its_place_but_blocks_only_what_it_waits_for(tmp_path: Path) -> None:
+    room = Room(cpus=2, memory=100, gpus=GpuPool(str(tmp_path)))
     assert not room.fits(Resources(gpus=1))
     assert room.fits(Resources())
     assert not room.fits(Resources())
 
 
-def test_a_wide_launch_is_not_overtaken() -> None:
-    room = Room(cpus=1, memory=100, gpus=0)
+def test_a_wide_launch_is_not_overtaken(tmp_path: Path) -> None:
+    room = Room(cpus=1, memory=100, gpus=GpuPool(str(tmp_path)))
     assert not room.fits(Resources(cpus=2))
     assert not room.left
 

@@ -37,7 +37,14 @@ class ResourcesTable(Table):
     memory: Size | None = Field(
         None, title="Memory", description='A size such as "1GiB", or a number of bytes.', examples=["1GiB", "512MiB"]
     )
-    gpus: int = Field(0, ge=0, le=10_000, title="GPUs", description="Number of whole devices.", examples=[0, 1])
+    gpus: int | None = Field(
+        None,
+        ge=0,
+        le=10_000,
+        title="GPUs",
+        description="Number of whole devices; the environment's `gpu.count` where it is not said.",
+        examples=[0, 1],
+    )
 
 
 class GpuTable(Table):
