@@ -132,12 +132,14 @@ def _serve(
     from groundplane.engine.conductor import Conductor
     from groundplane.engine.housekeeping import Housekeeping
     from groundplane.engine.relay import Relay
+    from groundplane.services import backends
     from groundplane.services.platform import Platform
     from groundplane.store.database import Database
 
     database = Database(url)
     drivers = {"local": local, "docker": DockerDriver(home, "docker")}
     platform = Platform(home=home, database=database, drivers=drivers, url=_url(sockets))
+    backends.load(platform)
     warm.join()
     conductor = Conductor(platform)
     relay = None if database.sqlite else Relay(platform)

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
 
-from groundplane.api.replies import Here, reply
+from fastapi import APIRouter, Depends, Response
+
+from groundplane.api.replies import By, Here, body, reply
 from groundplane.services import backends
 
 router = APIRouter(tags=["backends"])
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRequest:
+    """driver: `docker`, … options: as that driver has them (`host`, `tls`)."""
+
+    driver: str
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @router.get("/backends")
 def listing(platform: Here) -> Response:
     """Every backend."""
     return reply(backends.listing(platform))
+
+
+@router.put("/backends/{name}")
+def add(
+    platform: Here, actor: By, name: str, request: Annotated[BackendRequest, Depends(body(BackendRequest))]
+) -> Response:
+    """Adds a backend; the same again changes nothing."""
+    return reply(backends.add(platform, actor, name, request.driver, request.options))
+
+
+@router.delete("/backends/{name}")
+def remove(platform: Here, actor: By, name: str) -> Response:
+    """Forgets a backend that was added; not while an open run needs it."""
+    backends.remove(platform, actor, name)
+    return reply({"ok": True})
 
 
 @router.post("/backends/{name}/check")

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
 
+from groundplane.api.backends import BackendRequest
 from groundplane.api.control import ShutdownRequest
 from groundplane.api.licences import LicenceRequest
 from groundplane.model import documents
@@ -75,6 +76,7 @@ BODIES: dict[Operation, Any] = {
     ("post", "/plans"): documents.RunRequest,
     ("post", "/runs/{ref}/reruns"): documents.RerunRequest,
     **{operation: documents.EnvironmentRequest for operation in REPLIES if operation[1].startswith("/environments/")},
+    ("put", "/backends/{name}"): BackendRequest,
     ("put", "/licences/{name}"): LicenceRequest,
     ("post", "/doctor"): documents.Context,
     ("post", "/shutdown"): ShutdownRequest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -15,6 +16,8 @@ backends = Lazy(
     {
         "list": (f"{_HERE}:list_", "List where work can run."),
         "check": (f"{_HERE}:check", "Look at a backend's health now."),
+        "add": (f"{_HERE}:add", "Add a backend."),
+        "remove": (f"{_HERE}:remove", "Forget a backend that was added."),
     },
     help="Where work can run.",
 )
@@ -65,3 +68,36 @@ def check(names: tuple[str, ...], as_json: bool) -> int:
         if backend.hint:
             print(f"  hint: {backend.hint}")
     return 0 if all(backend.ok for backend in found) else 3
+
+
+@click.command()
+@click.argument("name")
+@click.option("--driver", required=True, metavar="DRIVER", help="How work runs there: docker.")
+@click.option("--host", metavar="URL", help="The engine: unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST.")
+@click.option("--tls", metavar="DIR", help="Folder with ca.pem, cert.pem and key.pem, where it asks for them.")
+@json_option
+def add(name: str, driver: str, host: str | None, tls: str | None, as_json: bool) -> None:
+    """Add a backend called NAME; `--on NAME` then runs work there."""
+    from groundplane.cli import output
+    from groundplane.client import Client
+
+    folder = None if tls is None else str(Path(tls).absolute())
+    options = {key: value for key, value in (("host", host), ("tls", folder)) if value is not None}
+    with Client() as client:
+        backend = client.add_backend(name, driver, options)
+    if as_json:
+        output.print_json(backend)
+        return
+    print(f"{backend.name}: {output.paint('ok' if backend.ok else 'error', sys.stdout)}: {backend.message}")
+    if backend.hint and not backend.ok:
+        print(f"  hint: {backend.hint}")
+
+
+@click.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Forget a backend that was added. Not while a run that has not ended needs it."""
+    from groundplane.client import Client
+
+    with Client() as client:
+        client.remove_backend(name)

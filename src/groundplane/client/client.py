@@ -180,6 +180,15 @@ class Client:
         """A backend's health, looked at now."""
         return self._ask(_documents().BackendDocument, "POST", _path("backends", name, "check"))
 
+    def add_backend(self, name: str, driver: str, options: Mapping[str, str]) -> documents.BackendDocument:
+        """Adds a backend; the same again changes nothing. options: as the driver has them."""
+        body = {"driver": driver, "options": dict(options)}
+        return self._ask(_documents().BackendDocument, "PUT", _path("backends", name), body)
+
+    def remove_backend(self, name: str) -> None:
+        """Forgets a backend that was added."""
+        self._json("DELETE", _path("backends", name))
+
     def licences(self) -> tuple[documents.LicenceDocument, ...]:
         """Every pool of licence seats, with who has them."""
         return self._ask(tuple[_documents().LicenceDocument, ...], "GET", "/licences")

@@ -19,9 +19,9 @@ from typing import Any
 
 from groundplane.drivers.agent import AgentDriver
 from groundplane.drivers.docker_container import COMMAND, PREFIX, SUPPORT, container_name
-from groundplane.model.errors import Unavailable
+from groundplane.model.errors import Invalid, Unavailable
 from groundplane.oci import archive
-from groundplane.oci.address import Address, from_environment
+from groundplane.oci.address import Address, from_environment, parse
 from groundplane.oci.engine import Engine, Refused
 from groundplane.spi import layout, wire
 from groundplane.spi.driver import Health
@@ -46,6 +46,15 @@ class DockerDriver(AgentDriver):
         self._engines = threading.local()
         self._seen: dict[str, float] = {}
         self._leftover: set[str] = set()
+
+    @staticmethod
+    def configured(home: Path, name: str, options: Mapping[str, str]) -> DockerDriver:
+        """A backend that somebody adds. options: host, and tls for one that asks for a certificate."""
+        unknown = sorted(set(options) - {"host", "tls"})
+        if unknown or not options.get("host"):
+            what = f"knows no {', '.join(unknown)}" if unknown else "needs the address of its engine"
+            raise Invalid(f"driver 'docker' {what}", hint="--host URL, and --tls DIR where the engine asks for it")
+        return DockerDriver(home, name, parse(options["host"], options.get("tls", "")))
 
     def check(self) -> Health:
         host = self._health()

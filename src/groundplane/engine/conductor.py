@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from sqlalchemy.exc import DBAPIError
@@ -39,6 +39,7 @@ class Conductor:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self._met: Mapping[str, Driver] = platform.drivers
         self._links = {name: self._link(name, driver) for name, driver in platform.drivers.items()}
         self._fetches = Errands[tuple[int, int, str]](
             "fetch", lambda wanted: fetching.fetch(platform, *wanted), self._wake_up, _FETCHES
@@ -116,10 +117,16 @@ class Conductor:
         return Link(name, driver, partial(self._observe, name), self._log_grew)
 
     def _meet(self) -> None:
-        """Follows backends that were added since."""
-        for name, driver in self._platform.drivers.items():
-            if name not in self._links:
-                self._links = {**self._links, name: self._link(name, driver)}
+        """Follows backends that were added since, and lets go of those that were removed."""
+        drivers = self._platform.drivers
+        if drivers is self._met:
+            return
+        kept = {name: link for name, link in self._links.items() if drivers.get(name) is link.driver}
+        for name, link in self._links.items():
+            if name not in kept:
+                link.close()
+        self._links = {name: kept.get(name) or self._link(name, driver) for name, driver in drivers.items()}
+        self._met = drivers
 
     def _bring_what_is_missing(self) -> None:
         """Goes on with what a former control plane, or another one, had begun to bring."""

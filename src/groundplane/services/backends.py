@@ -1,10 +1,21 @@
-"""Where work can run, and whether it can now."""
+"""Where work can run: what is there by itself, what somebody added, and whether it can take work now."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
+
+from groundplane.drivers import registry
 from groundplane.model.documents import BackendDocument
-from groundplane.model.errors import GroundError
-from groundplane.services.platform import Platform
+from groundplane.model.errors import Conflict, GroundError, Invalid, NotFound
+from groundplane.services import gate, plans
+from groundplane.services.access import Actor
+from groundplane.services.notices import WORK
+from groundplane.services.platform import Platform, now
+from groundplane.store import backends, runs
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 def listing(platform: Platform) -> list[BackendDocument]:
@@ -32,3 +43,57 @@ def check(platform: Platform, name: str) -> BackendDocument:
         facts=health.facts,
         devices=health.devices,
     )
+
+
+def load(platform: Platform) -> None:
+    """Makes drivers of the backends that were added, here or by another control plane."""
+    with platform.database.read() as connection:
+        rows = backends.listing(connection)
+    missing = [row for row in rows if row.name not in platform.drivers]
+    if missing:
+        made = {
+            row.name: registry.make(row.driver, platform.home, row.name, json.loads(row.options)) for row in missing
+        }
+        platform.drivers = {**platform.drivers, **made}
+
+
+def add(platform: Platform, actor: Actor, name: str, driver: str, options: Mapping[str, str]) -> BackendDocument:
+    """A backend of that name; the same again changes nothing. Raises Invalid, and Conflict for a name that is taken."""
+    if not _NAME.fullmatch(name):
+        raise Invalid(f"{name!r} is no name for a backend", hint="small letters, digits, `-` and `_`")
+    made = registry.make(driver, platform.home, name, options)
+    text = json.dumps(dict(options), sort_keys=True)
+    with gate.change(platform, actor, "backend.add", name, driver=driver, options=sorted(options)) as connection:
+        known = backends.get(connection, name)
+        same = known is not None and (known.driver, known.options) == (driver, text)
+        if not same and (known is not None or name in platform.drivers):
+            raise Conflict(
+                f"there is a backend {name!r} already", hint=f"ground backends remove {name}, or another name"
+            )
+        if known is None:
+            backends.add(connection, name, driver, text, now())
+    if name not in platform.drivers:
+        platform.drivers = {**platform.drivers, name: made}
+        platform.notifier.notify(WORK)
+    return check(platform, name)
+
+
+def remove(platform: Platform, actor: Actor, name: str) -> None:
+    """Forgets a backend that somebody added. Raises Conflict while an open run needs it."""
+    with gate.change(platform, actor, "backend.remove", name) as connection:
+        if backends.get(connection, name) is None:
+            by_itself = name in platform.drivers
+            raise NotFound(
+                f"backend {name!r} was not added by anybody" if by_itself else f"there is no backend {name!r}",
+                hint="it is there by itself" if by_itself else "`ground backends list` shows them",
+            )
+        used = [
+            plan for _, plan in runs.plans_in_use(connection, None) if name in plans.load(connection, plan).backends
+        ]
+        if used:
+            raise Conflict(
+                f"{len(used)} runs that have not ended need backend {name!r}",
+                hint="`ground runs list` shows them: wait for them, or cancel them",
+            )
+        backends.remove(connection, name)
+    platform.drivers = {known: driver for known, driver in platform.drivers.items() if known != name}

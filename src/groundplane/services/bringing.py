@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from groundplane.model.errors import GroundError, Invalid, Unavailable
 from groundplane.model.locks import Lock
 from groundplane.model.reasons import Fault, Reason
-from groundplane.services import environments, locking, plans, progress, reasons, shelf
+from groundplane.services import environments, gpus, locking, plans, progress, reasons, shelf
 from groundplane.services.plans import Placement, PlannedEngine, RunPlan
 from groundplane.services.platform import Platform, now
 from groundplane.spi.driver import CanRunImages
@@ -79,8 +79,10 @@ def bring(platform: Platform, run_id: int, position: int) -> None:
     begun = row.started_at is not None
     tell = _Teller(platform, row.uid, run_id, position)
     try:
-        lock = _lock(platform, plan, step.name, tell)
         placed = plan.placement(step)
+        lock = _lock(platform, plan, step.name, tell)
+        if placed.image is not None and not placed.lock:  # what its packages need was not known when it was planned
+            gpus.check(platform.driver(placed.backend), placed.backend, [step], {step.name: (placed.image, lock)})
         image = _image(platform, lock, placed, tell)
         _patiently(lambda driver: driver.bring(image, shelf.store(platform.home).blob, tell), platform, placed, begun)
     except GroundError as error:

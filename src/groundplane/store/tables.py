@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from groundplane.store.names import Name
 
-REVISION = "0002"
+REVISION = "0003"
 """The revision of this module; store/migrations leads to it from every earlier one."""
 
 metadata = MetaData()
@@ -33,6 +33,7 @@ _Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only an 
 _OPEN = "state IN ('queued', 'starting', 'running', 'stopping')"
 _READY = "state = 'queued' AND ready = 1"
 _FETCHING = "state = 'queued' AND ready = 2"
+_FOR_IMAGES = "state = 'queued' AND ready = 3"
 
 revision = Table("alembic_version", metadata, Column("version_num", Text, primary_key=True))
 
@@ -124,6 +125,7 @@ tasks = Table(
         postgresql_where=text(_READY),
     ),
     Index("tasks_fetching", "id", sqlite_where=text(_FETCHING), postgresql_where=text(_FETCHING)),
+    Index("tasks_for_images", "id", sqlite_where=text(_FOR_IMAGES), postgresql_where=text(_FOR_IMAGES)),
     Index(
         "tasks_by_reuse_key",
         "reuse_key",
@@ -227,6 +229,15 @@ licences = Table(
     # When the engine's own licence manager last refused a seat that was free by this count; how many were ours then.
     Column("refused_at", BigInteger),
     Column("granted", Integer),
+)
+
+backends = Table(
+    "backends",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("driver", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
 )
 
 control_planes = Table(
