@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from groundplane.drivers.local import LocalDriver
 from groundplane.drivers.agent_channel import connect
+from groundplane.drivers.local import LocalDriver
 from groundplane.model.errors import Unavailable
 from groundplane.model.resources import Resources
 from groundplane.spi import agent as protocol

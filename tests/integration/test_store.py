@@ -19,7 +19,7 @@ from groundplane.store.migrate import configuration
 from groundplane.store.names import Name
 from tests.postgres import Postgres
 
-REVISIONS = ["0001", "0002"]
+REVISIONS = ["0001", "0002", "0003"]
 
 
 @pytest.fixture

@@ -56,6 +56,8 @@ REPLIES: dict[Operation, tuple[str, Any]] = {
     ("get", "/images/show"): (JSON, dict[str, Any]),
     ("post", "/images/prune"): (JSON, dict[str, Any]),
     ("get", "/backends"): (JSON, tuple[documents.BackendDocument, ...]),
+    ("put", "/backends/{name}"): (JSON, documents.BackendDocument),
+    ("delete", "/backends/{name}"): (JSON, dict[str, bool]),
     ("post", "/backends/{name}/check"): (JSON, documents.BackendDocument),
     ("get", "/licences"): (JSON, tuple[documents.LicenceDocument, ...]),
     ("put", "/licences/{name}"): (JSON, documents.LicenceDocument),

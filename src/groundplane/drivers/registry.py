@@ -26,5 +26,5 @@ def make(kind: str, home: Path, name: str, options: Mapping[str, str]) -> Driver
             f"driver {kind!r} cannot be loaded: {error}", hint="reinstall or remove its package"
         ) from error
     if not hasattr(found, "configured"):
-        raise Invalid(f"driver {kind!r} has nothing to configure: its backend is there by itself")
+        raise Invalid(f"driver {kind!r} has nothing to configure", hint=f"its backend is there by itself: --on {kind}")
     return found.configured(home, name, options)

@@ -225,7 +225,8 @@ def test_over_every_route_a_failure_has_the_one_shape(api: Api, monkeypatch: pyt
 
     for module, names in {
         runs: ("submit", "plan", "listing", "show", "cancel", "rerun", "resolve"),
-        artifacts: ("listing", "find"), backends: ("listing", "check"), toolchains: ("listing", "show", "install"),
+        artifacts: ("listing", "find"), backends: ("listing", "check", "add", "remove"),
+        toolchains: ("listing", "show", "install"),
         doctor: ("examine",), status: ("show", "stop"), events: ("listing",), spec: ("schema",),
         licences: ("listing", "put", "remove"), locking: ("lock", "build", "pool"), attesting: ("attest",),
         environment_views: ("verify", "outdated", "listing", "show", "diff", "document", "signing_keys"),
@@ -235,7 +236,7 @@ def test_over_every_route_a_failure_has_the_one_shape(api: Api, monkeypatch: pyt
             monkeypatch.setattr(module, name, fail)
     bodies: dict[Any, Any] = {
         "RunRequest": REQUEST, "RerunRequest": {"id": RUN, "context": {"folder": "/"}}, "Context": {"folder": "/"},
-        "ShutdownRequest": {}, "LicenceRequest": {"seats": 1},
+        "ShutdownRequest": {}, "LicenceRequest": {"seats": 1}, "BackendRequest": {"driver": "docker"},
         "EnvironmentRequest": {"folder": "/", "context": {"folder": "/"}, "spec": ""},
     }  # fmt: skip
     seen = 0

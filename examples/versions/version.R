@@ -1,0 +1,1 @@
+cat("R", as.character(getRversion()), "\n")

@@ -1,0 +1,1 @@
+printf("Octave %s\n", version);
