@@ -53,6 +53,7 @@ class Call:
     arguments: what the user wrote after `--`; reaches argv as it is, after the parameters.
     support: absolute path of a private folder outside the working copy where `Command.files` will lie.
     head: the script's first kilobytes (what `detect` saw): a `#!` line names its interpreter.
+    inside: it runs in an image, where nothing of the platform's own is but what the command brings along.
     """
 
     engine: Engine
@@ -62,6 +63,7 @@ class Call:
     parameters: Mapping[str, str]
     support: str
     head: bytes = b""
+    inside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import PurePosixPath
+from functools import cache
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, cast
 
 from groundplane.model.errors import Invalid
@@ -14,6 +15,15 @@ from groundplane.toolchains.endings import error, exit_reason, signal_reason
 from groundplane.toolchains.python import LIBRARIES
 from groundplane.toolchains.script import ScriptToolchain
 
+# What the runner is made of, for an image: its Python has nbclient and ipykernel, and nothing of ours.
+_RUNNER = (
+    *("toolchains/notebook_runner", "toolchains/notebook_kernel", "toolchains/notebook_parameters"),
+    *("toolchains/tracebacks", "toolchains/endings", "spi/toolchain", "model/reasons", "model/faults"),
+)
+_START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from groundplane.toolchains.notebook_runner import main; sys.exit(main())"
+)
 _TASK = "notebook.json"
 _REPORT = "report.json"
 _NEWEST = 4  # nbformat's major version
@@ -57,15 +67,19 @@ class NotebookToolchain(ScriptToolchain):
             "arguments": list(call.arguments),
             "report": str(support / _REPORT),
         }
+        runner = (sys.executable, "-I", "-m", "groundplane.toolchains.notebook_runner")
         return Command(
-            argv=(sys.executable, "-I", "-m", "groundplane.toolchains.notebook_runner", str(support / _TASK)),
+            argv=(
+                *((call.engine.path, "-I", "-c", _START, call.support) if call.inside else runner),
+                str(support / _TASK),
+            ),
             env={
                 # Connection files, history and profile are this run's alone; a home that cannot be written is no harm.
                 "JUPYTER_RUNTIME_DIR": str(support / "jupyter"),
                 "IPYTHONDIR": str(support / "ipython"),
                 "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # a debugger's advice, printed at every start
             },
-            files={_TASK: json.dumps(task)},
+            files={_TASK: json.dumps(task), **(_sources() if call.inside else {})},
             report=_REPORT,
         )
 
@@ -78,6 +92,12 @@ class NotebookToolchain(ScriptToolchain):
         except ValueError:
             return signal_reason(ending) or exit_reason(ending)
         return signal_reason(ending) or error(told["message"], told["hint"])
+
+
+@cache
+def _sources() -> dict[str, str]:
+    root = Path(__file__).parents[1]
+    return {f"groundplane/{name}.py": (root / f"{name}.py").read_text(encoding="utf-8") for name in _RUNNER}
 
 
 def _complaint(body: Any) -> str:

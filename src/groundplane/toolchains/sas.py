@@ -18,6 +18,10 @@ from groundplane.toolchains.script import ScriptToolchain, script_path
 _MACROS_SAS = "parameters.sas"
 _MACROS_JSON = "parameters.json"
 _RUNNER = "saslite_runner.py"
+_BESIDE = (
+    'engine=$(readlink -f "$(command -v "$0")") && python=${engine%/*}/python3 && [ -x "$python" ] || python=python3; '
+    'exec "$python" "$@"'
+)
 _PLAIN = re.compile(r"[\w.+-]+(?: [\w.+-]+)*")
 _ERROR = re.compile(r"^ERROR(?: [\d-]+)?: (?P<text>.+)$", re.MULTILINE)
 _WRAPPED = re.compile(r"\n {4,}(?=\S)")
@@ -60,11 +64,12 @@ class SasToolchain(ScriptToolchain):
         support = PurePosixPath(call.support)
         if call.engine.name == "saslite":
             return Command(
-                # The Python beside the real `saslite` has the package, also when PATH leads to a link to it.
+                # The Python beside the real `saslite` has the package, also when PATH leads to a link to it; one that
+                # a system's package manager installed has the system's.
                 argv=(
                     "/bin/sh",
                     "-c",
-                    'engine=$(readlink -f "$0") && exec "${engine%/*}/python3" "$@"',
+                    _BESIDE,
                     call.engine.path,
                     str(support / _RUNNER),
                     str(support / _MACROS_JSON),
