@@ -213,6 +213,7 @@ def _diagnosis(row: Any, plan: RunPlan, step: Step, seen: Observation) -> Reason
         report=seen.report,
         missing=seen.missing,
         engine=engine.path,
+        inside=plan.placement(step).image is not None,
     )
     script = step.script or step.command[0]
     reason = registry.get(engine.toolchain).diagnose(ending, script)

@@ -95,7 +95,7 @@ class Ending:
 
     stdout, stderr: the last 64 KiB of each stream as text, dropped lines left out. report: see `Command.report`.
     missing: declared outputs (as declared) that matched no file.
-    engine: absolute path of the engine that ran it, for hints that name it.
+    engine: absolute path of the engine that ran it, for hints that name it. inside: it ran in an image.
     """
 
     exit_code: int
@@ -106,6 +106,7 @@ class Ending:
     report: str = ""
     missing: tuple[str, ...] = ()
     engine: str = ""
+    inside: bool = False
 
 
 class Toolchain(Protocol):

@@ -57,6 +57,11 @@ def error(message: str, hint: str = "") -> Reason:
     return Reason("error", line if len(line) <= MESSAGE_LIMIT else line[: MESSAGE_LIMIT - 1] + "…", hint)
 
 
+def add_package(name: str) -> str:
+    """What to do about a package that an image lacks."""
+    return f"an image has what its environment lists: add {name!r} to `packages` of [environments.…] in ground.toml"
+
+
 def last_line(text: str) -> str:
     """The last line that is not blank; "" when there is none."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

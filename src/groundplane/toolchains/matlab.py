@@ -9,7 +9,7 @@ from typing import ClassVar
 from groundplane.model.reasons import Reason
 from groundplane.spi.toolchain import Call, Command, Ending, EngineSpec
 from groundplane.toolchains import licences
-from groundplane.toolchains.endings import error, exit_reason, signal_reason
+from groundplane.toolchains.endings import add_package, error, exit_reason, signal_reason
 from groundplane.toolchains.script import ScriptToolchain, option_words, script_path
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
@@ -67,7 +67,7 @@ class MatlabToolchain(ScriptToolchain):
         if message is None:
             return signal_reason(ending) or exit_reason(ending)
         where = _where(ending.stderr, script)
-        return error(f"{message} ({where})", _hint(message))
+        return error(f"{message} ({where})", _hint(message, ending))
 
 
 def _statement(call: Call, words: tuple[str, ...]) -> str:
@@ -150,12 +150,14 @@ def _where(stderr: str, script: str) -> str:
     return f"{script}, line {line}" if line else script
 
 
-def _hint(message: str) -> str:
+def _hint(message: str, ending: Ending) -> str:
     package = re.search(r"package (\S+) is not installed", message) or re.search(
         r"The '(\S+)' function belongs to the (\S+) package", message
     )
     if package:
         name = package[package.lastindex or 1]
+        if ending.inside:
+            return add_package(name)
         return f"install it for this Octave: `apt-get install octave-{name}` on Debian, or `pkg install -forge {name}`"
     if message.startswith("syntax error"):
         return "nothing of the script has run"

@@ -51,7 +51,7 @@ class PythonToolchain(ScriptToolchain):
         found = tracebacks.last(ending.stderr, script) if ending.exit_code == 1 else None
         if found is None:
             return signal_reason(ending) or exit_reason(ending, hint=_start_hint(ending))
-        return error(found.summary, tracebacks.hint(found, ending.engine or "python"))
+        return error(found.summary, tracebacks.hint(found, ending.engine or "python", inside=ending.inside))
 
 
 def _start_hint(ending: Ending) -> str:

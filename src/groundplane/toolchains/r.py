@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from groundplane.model.reasons import Reason
 from groundplane.spi.toolchain import Call, Command, Ending, EngineSpec
-from groundplane.toolchains.endings import error, exit_reason, signal_reason
+from groundplane.toolchains.endings import add_package, error, exit_reason, signal_reason
 from groundplane.toolchains.script import ScriptToolchain, option_words, script_path
 
 _ERROR = re.compile(r"^Error(?: in .*?(?: :|:)|:)(?:\s.*)?$", re.MULTILINE)
@@ -54,7 +54,7 @@ class RToolchain(ScriptToolchain):
         found = _last_error(ending.stderr) if ending.exit_code == 1 else None
         if found is None:
             return signal_reason(ending) or exit_reason(ending, hint=_argument_hint(ending))
-        return error(f"{found} ({script})", _hint(found))
+        return error(f"{found} ({script})", _hint(found, ending))
 
 
 def _last_error(stderr: str) -> str | None:
@@ -69,8 +69,10 @@ def _last_error(stderr: str) -> str | None:
     return " ".join(text[: end.start() if end else None].split())
 
 
-def _hint(message: str) -> str:
+def _hint(message: str, ending: Ending) -> str:
     package = _PACKAGE.search(message)
+    if package and ending.inside:
+        return add_package(package["name"])
     if package:
         return (
             f"install it for this R: Rscript -e 'install.packages(\"{package['name']}\")', or set R_LIBS to the folder "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from groundplane.toolchains.endings import add_package
+
 _START = re.compile(r"^(?:Traceback \(most recent call last\):|  File \".*\", line \d+)$", re.MULTILINE)
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+)(?:, in .*)?$')
 _EXCEPTION = re.compile(r"^(?P<name>[A-Za-z_][\w.]*)(?::\s(?P<text>.*))?$")
@@ -66,10 +68,12 @@ def _users_own(frames: list[tuple[str, int, str]], script: str) -> tuple[str, in
     return "", 0, ""
 
 
-def hint(found: Traceback, interpreter: str) -> str:
+def hint(found: Traceback, interpreter: str, *, inside: bool = False) -> str:
     """What to do about the exceptions that have one usual cure; "" for the others."""
     if found.exception == "ModuleNotFoundError":
         missing = re.search(r"No module named '([^'.]+)", found.text)
+        if missing and inside:
+            return add_package(missing[1])
         if missing:
             return f"install it for this interpreter: {interpreter} -m pip install {missing[1]}"
     if found.exception == "MemoryError":

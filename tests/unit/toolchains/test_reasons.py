@@ -138,3 +138,20 @@ def test_a_shells_own_message_names_script_and_line() -> None:
     assert reason is not None
     assert reason.message == "exited with status 127: x.sh, line 3: nosuch: not found"
     assert "PATH" in reason.hint
+
+
+@pytest.mark.parametrize(
+    ("toolchain", "stderr", "package"),
+    [
+        ("python", "Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\n    import yaml\n"
+         "ModuleNotFoundError: No module named 'yaml'\n", "yaml"),
+        ("r", "Error in library(survival) : there is no package called \u2018survival\u2019\nExecution halted\n",
+         "survival"),
+    ],
+)  # fmt: skip
+def test_in_an_image_a_missing_package_belongs_into_the_environment(toolchain: str, stderr: str, package: str) -> None:
+    found = registry.get(toolchain).diagnose(Ending(1, stderr=stderr, inside=True), "a.py")
+    assert found is not None
+    assert f"add {package!r} to `packages`" in found.hint
+    outside = registry.get(toolchain).diagnose(Ending(1, stderr=stderr), "a.py")
+    assert outside is not None and "environments" not in outside.hint
