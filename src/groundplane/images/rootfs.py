@@ -26,6 +26,14 @@ echo 'ground:x:{USER}:' >> "$1/etc/group"
 mkdir -p "$1{HOME}" "$1/ground/work" "$1/ground/support"
 chown {USER}:{USER} "$1{HOME}"
 """
+# A script of our own: mmdebstrap's `tar-in` sends the tar through a pipe, which breaks when tar has read all it needs.
+_UNPACK_HOOK = """
+set -eu
+for layer in "$(dirname "$0")"/below/*.tar; do
+    tar --extract --file "$layer" --directory "$1" --numeric-owner --same-owner --preserve-permissions \\
+        --xattrs --xattrs-include='*'
+done
+"""
 # What two builds of the same packages would differ in, or what belongs to the machine that built it.
 _CLEAN_HOOK = """
 rm -rf "$1"/var/cache/* "$1"/var/log/* "$1"/var/lib/apt/* "$1"/var/lib/dpkg/*-old "$1"/etc/*- "$1"/tmp/* "$1"/run/*
@@ -73,27 +81,31 @@ class Rootfs:
         programs: Sequence[str],
         probe: Sequence[str],
     ) -> tuple[str, str]:
-        """The base with more packages; (program, probe output) of the first of the programs that is there."""
+        """The base (a tar) with more packages; (program, probe output) of the first of the programs that is there."""
         repository = self._repository("more", debs)
         (self._scratch / "programs").write_text("".join(f"{name}\n" for name in programs))
         (self._scratch / "probe-arguments").write_text(" ".join(probe))
+        below = self._scratch / "below"
+        below.mkdir(exist_ok=True)
+        (below / "0.tar").symlink_to(base)
         hooks = [
+            *self._hook("unpack", _UNPACK_HOOK, "setup"),
             *self._hook("probe", _PROBE_HOOK if programs and probe else "exit 0"),
             *self._hook("clean", _CLEAN_HOOK),
         ]
         # The chroot has the base already: mmdebstrap must neither want it empty nor install it again.
-        self._run(["--variant=custom", f"--setup-hook=tar-in {base} /", *_included(debs), *hooks], repository, target)
+        self._run(["--variant=custom", *_included(debs), *hooks], repository, target)
         return _text(self._scratch / "program").strip(), _text(self._scratch / "probe").strip()
 
     def probed(self, base: Path, programs: Sequence[str], probe: Sequence[str]) -> tuple[str, str]:
         """(program, probe output) of an image that is the base alone."""
         return self.extended(base, {}, self._scratch / "probed.tar", programs, probe)
 
-    def _hook(self, name: str, text: str) -> list[str]:
+    def _hook(self, name: str, text: str, when: str = "customize") -> list[str]:
         path = self._scratch / f"{name}.sh"
         path.write_text(f"#!/bin/sh\n{text}")
         path.chmod(0o755)
-        return [f'--customize-hook="{path}" "$1"']
+        return [f'--{when}-hook="{path}" "$1"']
 
     def _repository(self, name: str, debs: Mapping[str, tuple[Deb, Path]]) -> Path:
         """A folder that apt can install from: what the index says of the files is read from them."""
