@@ -174,6 +174,8 @@ def _resolve(
             f"environment {environment.name!r} is an image or a Dockerfile: that is for the docker builder",
             hint="leave --builder away",
         )
+    if told := environments.passed_over(environment, asked.folder):
+        progress(told)
     made = shelf.builder(platform.home, chosen).lock(recipe, progress)
     made = replace(made, name=environment.name, definition=wanted)
     image = shelf.store(platform.home).find(made.recipe)
