@@ -1,5 +1,5 @@
-"""A repository of R's source packages in a folder, as CRAN's mirrors are laid out: `tinysum`, in C, and `tinytable`, which
-imports it; a former version of `tinytable` is in the archive."""
+"""A repository of R's source packages in a folder, laid out as CRAN's mirrors are: `tinysum`, in C, and `tinytable`,
+which imports it; a former version of `tinytable` is in the archive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SUM = {
     "NAMESPACE": "useDynLib(tinysum, tiny_sum)\nexport(total)\n",
     "R/total.R": "total <- function(x) .Call(tiny_sum, as.double(x))\n",
     "src/sum.c": _C,
-    "man/total.Rd": "\\name{total}\n\\alias{total}\n\\title{Total}\n\\usage{total(x)}\n\\arguments{\\item{x}{numbers}}\n",
+    "man/total.Rd": "\\name{total}\n\\alias{total}\n\\title{Total}\n\\usage{total(x)}\n",
 }
 _TABLE = {
     "NAMESPACE": "importFrom(tinysum, total)\nexport(share)\n",

@@ -171,23 +171,24 @@ class DebianBuilder:
         """The layers of Debian's packages: built once for all environments that have the same ones."""
         if not lock.packages and not probe:
             return self._base(lock, base, rootfs, pool, scratch, progress)
-        key = _key(base, lock.packages, programs, probe)
+        asked = (*programs, *probe) if probe else ()
+        key = _key(base, lock.packages)
         with self._alone(f"stage-{key}"):
             known = self._store.stage(key)
-            if known is not None:
+            if known is not None and asked in ((), known.asked):
                 return known
             (below,) = self._base(lock, base, rootfs, pool, scratch, progress).layers
             more = self._debs.fetched(lock, lock.packages, pool, progress)
             tar = self._tar(below, scratch)
             if not more:
-                return self._store.keep_stage(key, Stage((below,), *rootfs.probed((tar,), programs, probe)))
+                return self._store.keep_stage(key, Stage((below,), asked, *rootfs.probed((tar,), programs, probe)))
             progress(f"installing {len(more)} packages")
             full, changed = scratch / "full.tar", scratch / "packages.tar"
             found = rootfs.extended((tar,), more, full, programs, probe)
             progress("comparing with the base")
             layers.difference(tar, full, changed)
             full.unlink()
-            return self._store.keep_stage(key, Stage((below, self._store.add_layer(changed)), *found))
+            return self._store.keep_stage(key, Stage((below, self._store.add_layer(changed)), asked, *found))
 
     def _base(
         self, lock: Lock, base: Base, rootfs: Rootfs, pool: Path | None, scratch: Path, progress: Progress

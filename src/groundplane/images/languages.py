@@ -138,8 +138,8 @@ def tools(found: Native, downloads: Downloads) -> tuple[str, ...]:
     """Debian packages that its sources are compiled with."""
     if found.kind != "renv":
         return ()
-    sources = (downloads.path(file.sha256) for file in found.files)
-    return (renv.COMPILERS,) if any(renv.compiles(path) for path in sources) else ()
+    needed = [file for file in found.files if renv.compiles(downloads.path(file.sha256), file.file)]
+    return (renv.COMPILERS,) if needed else ()
 
 
 def _addresses(

@@ -82,15 +82,14 @@ def mirrored(file: File) -> list[str]:
     return [*([override + file.url[file.url.index("/src/contrib/") :]] if override else []), file.url]
 
 
-def compiles(source: Path) -> bool:
-    """Whether the package has code that must be compiled. Raises Invalid for a file that is no package's source."""
+def compiles(source: Path, name: str) -> bool:
+    """Whether the package has code that must be compiled. Raises Invalid for a file that is no package's source. name:
+    the file's."""
     try:
         with tarfile.open(source, "r:gz") as archive:
             return any(re.fullmatch(r"[^/]+/src/.+", member.name) for member in archive)
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise Invalid(
-            f"{source.name} is no source package of R: {error}", hint="is the repository one of sources?"
-        ) from None
+        raise Invalid(f"{name} is no source package of R: {error}", hint="is the repository one of sources?") from None
 
 
 def differs(recorded: str, version: str) -> str:

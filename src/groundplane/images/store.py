@@ -41,9 +41,11 @@ _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Layers that an image may stand on. program, probe: of the engine in them, as `Image` has them."""
+    """Layers that an image may stand on. asked: the programs and arguments that the engine in them was probed with, ()
+    for not at all. program, probe: what came of it, as `Image` has them."""
 
     layers: tuple[Layer, ...] = ()
+    asked: tuple[str, ...] = ()
     program: str = ""
     probe: str = ""
 

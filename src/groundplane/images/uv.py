@@ -87,6 +87,13 @@ def newest(names: Sequence[str], target: Target, folder: Path) -> Mapping[str, s
     return {package["name"]: package["version"] for package in tomllib.loads(text).get("packages", ())}
 
 
+def program() -> str:
+    """uv's own, as it came with Groundplane."""
+    from uv import find_uv_bin
+
+    return find_uv_bin()
+
+
 def _compiled(requirements: Sequence[str], target: Target, folder: Path, *options: str) -> str:
     done = _run(
         "pip",
@@ -108,13 +115,11 @@ def _compiled(requirements: Sequence[str], target: Target, folder: Path, *option
 
 
 def _run(*argv: str, folder: Path, text: str = "") -> subprocess.CompletedProcess[str]:
-    from uv import find_uv_bin
-
     environment = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON": sys.executable, "NO_COLOR": "1"}
     environment.pop("VIRTUAL_ENV", None)
     try:
         return subprocess.run(
-            [find_uv_bin(), *argv, "--quiet"],
+            [program(), *argv, "--quiet"],
             cwd=folder,
             env=environment,
             input=text,

@@ -130,10 +130,13 @@ def unpack(wheels: Iterable[Path], target: Target, tree: Path) -> None:
                 installer.install(source, destination, additional_metadata={"INSTALLER": b"groundplane\n"})
         except (InstallerError, zipfile.BadZipFile, ValueError, KeyError, NotImplementedError) as error:
             raise Unavailable(
-                f"the wheel {path.name.partition('-')[2] or path.name} cannot be unpacked: {error}",
+                f"the wheel {path.name} cannot be unpacked: {error}",
                 hint="is the package's file damaged where it was made? take another version of it",
                 code="image_build_failed",
             ) from error
+    scripts = tree / places(target)["scripts"].lstrip("/")
+    for path in scripts.iterdir() if scripts.is_dir() else ():
+        path.chmod(0o755)  # not every wheel says so
 
 
 def newest(names: Sequence[str], target: Target) -> Mapping[str, str]:
