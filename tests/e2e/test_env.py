@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from groundplane.images import uv
+from tests import r_repository
 from tests.e2e.cli_ground import Ground
 from tests.parts import require
 
@@ -23,7 +27,11 @@ system_packages = ["hello"]
 [environments.plain]
 toolchain = "shell"
 """
-NO_NETWORK = {"GROUND_DEBIAN_MIRROR": "http://127.0.0.1:9", "GROUND_DEBIAN_SECURITY_MIRROR": "http://127.0.0.1:9"}
+NO_NETWORK = {
+    "GROUND_DEBIAN_MIRROR": "http://127.0.0.1:9",
+    "GROUND_DEBIAN_SECURITY_MIRROR": "http://127.0.0.1:9",
+    "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple",
+}
 
 
 @pytest.fixture
@@ -107,6 +115,90 @@ def _damage(ground: Ground, image_digest: str) -> None:
     blob = Path(ground.env["GROUND_HOME"]) / "images" / "blobs" / "sha256" / image_digest.removeprefix("sha256:")
     blob.chmod(0o644)
     blob.write_bytes(blob.read_bytes() + b" ")
+
+
+PACKAGES = """
+[project]
+name = "trial"
+[environments.listed]
+toolchain = "python@3.13"
+packages = ["markupsafe>=3", "tabulate"]
+[environments.own]
+toolchain = "python@3.13"
+[environments.r]
+toolchain = "r@4.5"
+"""
+
+
+@pytest.mark.timeout(800)
+def test_a_languages_own_packages_are_a_layer_above_debians(ground: Ground, tmp_path: Path) -> None:
+    """Python's by uv and by the project's own lock, R's from source; again elsewhere, from a pool and with no index."""
+    for part in ("root", "mmdebstrap", "debian-mirror"):
+        require(part)
+    ground.write("ground.toml", PACKAGES)
+    ground.write("pylock.toml", uv.resolve(["six"], uv.Target("3.13.5", 41, platform.machine()), ground.work))
+    r_repository.write(tmp_path / "cran")
+    ground.write("renv.lock", r_repository.lock((tmp_path / "cran").as_uri()))
+    (tmp_path / "cran" / "src" / "contrib" / "PACKAGES").unlink()
+
+    run(ground, "env", "lock", "listed", "own")
+    run(ground, "env", "lock", "r")
+    listed, own, r = (json.loads(run(ground, "env", "show", name, "--json")) for name in ("listed", "own", "r"))
+    assert listed["layers"][:2] == own["layers"][:2]
+    assert listed["layers"][2:] != own["layers"][2:]
+    assert _own(listed) == ["markupsafe", "tabulate"]
+    assert _own(own) == ["six"]
+    assert _own(r) == ["tinysum", "tinytable"]
+    assert "gcc" not in {package["name"] for package in r["packages"]}  # it compiled, and stayed behind
+    assert "pkg:cran/tinysum@1.0-2" in run(ground, "env", "sbom", "r")
+    assert run(ground, "env", "verify").count(": ok") == 3
+    said = "import markupsafe._speedups, tabulate, os; print(tabulate.__file__, os.path.isfile(tabulate.__cached__))"
+    python = "/usr/local/lib/python3.13/dist-packages/tabulate/__init__.py True\n"
+    assert in_image(ground, listed, tmp_path / "listed", "python3", "-c", said) == python
+    assert "name" in in_image(ground, listed, tmp_path / "listed", "/usr/local/bin/tabulate", "--help")
+    assert "0.25" in in_image(ground, r, tmp_path / "r", "Rscript", "-e", "tinytable::share(c(1, 3))[1]")
+
+    run(ground, "env", "pool", "listed", "-o", "pool")
+    (wheel,) = (ground.work / "pool").glob("*-tabulate-*.whl")
+    other = Ground(tmp_path / "elsewhere")
+    try:
+        for name in ("ground.toml", "ground.lock", "pylock.toml", "renv.lock"):
+            shutil.copy(ground.work / name, other.work / name)
+        for name in ("bases", "blobs"):  # Debian's layers are known there: those of the language are what is built
+            shutil.copytree(ground.home / "images" / name, other.home / "images" / name)
+        wheel.rename(tmp_path / wheel.name)
+        offline = ("env", "build", "listed", "--offline", str(ground.work / "pool"), "--json")
+        assert f"lacks {wheel.name.partition('-')[2]}" in run(other, *offline, code=3, **NO_NETWORK)
+        (tmp_path / wheel.name).rename(wheel)
+        built = json.loads(run(other, *offline, **NO_NETWORK))["environments"][0]
+        assert (built["layers"], built["image_digest"]) == (listed["layers"], listed["image_digest"])
+    finally:
+        other.close()
+
+
+def _own(shown: dict[str, Any]) -> list[str]:
+    return [package["name"] for package in shown["packages"] if package["kind"] != "deb"]
+
+
+def in_image(ground: Ground, shown: dict[str, Any], root: Path, *command: str) -> str:
+    """What the command prints in the image, as its user."""
+    blobs = ground.home / "images" / "blobs" / "sha256"
+    if not root.is_dir():
+        root.mkdir()
+        manifest = json.loads((blobs / shown["image_digest"].removeprefix("sha256:")).read_bytes())
+        for layer in manifest["layers"]:
+            blob = blobs / layer["digest"].removeprefix("sha256:")
+            subprocess.run(["tar", "-xzpf", blob, "--numeric-owner", "-C", root], check=True)
+    done = subprocess.run(
+        ["/usr/sbin/chroot", "--userspec=1000:1000", root, *command],
+        env={"PATH": "/usr/bin:/bin", "HOME": "/home/ground", "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_what_is_wrong_is_named_before_anything_is_fetched(ground: Ground) -> None:

@@ -79,6 +79,10 @@ class Apt:
     def update(self) -> None:
         """Fetches the indices; their signatures are checked."""
         done = self._run("apt-get", "update", "-qq")
+        if "No space left on device" in done.stderr:
+            raise Unavailable(
+                f"the disk that holds {self._folder} is full", hint="make space there, then try again", code="no_space"
+            )
         if done.returncode != 0 or "Err:" in done.stdout or "W: Failed" in done.stderr:
             raise Unavailable(
                 f"the indices of {self.suite} cannot be fetched: {_last(done.stderr) or _last(done.stdout)}",

@@ -9,19 +9,18 @@ import platform
 import re
 import time
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from urllib.parse import quote
 
-from groundplane.images import apt as archives
+from groundplane.images import debs, languages, layers
 from groundplane.images.apt import Apt
-from groundplane.images.downloads import Downloads, Gone, put_into_pool
+from groundplane.images.debs import Debs
+from groundplane.images.downloads import Downloads, put_into_pool
 from groundplane.images.rootfs import HOME, USER, Rootfs
-from groundplane.images.store import ImageStore
-from groundplane.model.errors import Invalid, Unavailable
-from groundplane.model.locks import Base, Deb, Lock
+from groundplane.images.store import ImageStore, Stage, told_when_full
+from groundplane.model.errors import Unavailable
+from groundplane.model.locks import Base, Deb, Lock, Native
 from groundplane.spi.images import Image, Layer, Progress, Recipe
 
 _RELEASED = {"bullseye": 1628899200, "bookworm": 1686355200, "trixie": 1754697600}
@@ -29,14 +28,6 @@ _EPOCH = 1754697600
 """Seconds: no file of an image is younger than its suite's release (others': trixie's). A date of today would make the
 same packages another image every day."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-_AT_ONCE = 4
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    layers: tuple[Layer, ...]
-    program: str
-    probe: str
 
 
 class DebianBuilder:
@@ -47,32 +38,12 @@ class DebianBuilder:
     def __init__(self, store: ImageStore, downloads: Downloads) -> None:
         self._store = store
         self._downloads = downloads
+        self._debs = Debs(store, downloads)
 
     def lock(self, recipe: Recipe, progress: Progress) -> Lock:
         """Resolves against the mirrors as they are now, builds, and probes the engine in what was built."""
-        _check_languages(recipe)
-        architecture = _architecture()
-        environment = recipe.environment
-        with self._store.scratch() as scratch:
-            apt = Apt(scratch / "apt", recipe.suite, architecture)
-            progress(f"fetching the indices of {recipe.suite}")
-            apt.update()
-            essential = apt.resolve(())
-            names = {(deb.name, deb.architecture) for deb in essential}
-            more = [deb for deb in apt.resolve(recipe.debs) if (deb.name, deb.architecture) not in names]
-            self._keep_indices(apt, recipe.suite)
-        base = Base(recipe.suite, architecture, _RELEASED.get(recipe.suite, _EPOCH), tuple(essential))
-        made = Lock(
-            name=environment.name,
-            definition=environment.definition,
-            toolchain=recipe.toolchain,
-            engine=recipe.engine,
-            version="",
-            program="",
-            builder=self.name,
-            base=base,
-            packages=tuple(more),
-        )
+        with told_when_full(self._store.folder):
+            made = self._resolved(recipe, progress)
         image = self._image(made, recipe.programs, recipe.probe, None, progress)
         found = re.search(recipe.version, image.probe) if recipe.version and image.probe else None
         return replace(
@@ -100,11 +71,49 @@ class DebianBuilder:
         return image
 
     def pool(self, lock: Lock, folder: Path, progress: Progress) -> int:
-        """Every .deb of it."""
-        files = self._fetched(lock, _debs(lock), None, progress)
+        """Every .deb of it, and every file of its language's packages."""
+        files = self._debs.fetched(lock, debs.of(lock), None, progress)
         for deb, path in files.values():
             put_into_pool(path, folder, deb.path.rpartition("/")[2], deb.sha256)
-        return len(files)
+        with self._store.scratch() as scratch:
+            paths = languages.fetched(lock, self._downloads, None, scratch, progress)
+        for file, path in zip(lock.native.files if lock.native else (), paths, strict=True):
+            put_into_pool(path, folder, file.file, file.sha256)
+        return len(files) + len(paths)
+
+    # --- resolving --------------------------------------------------------------------------------------------------
+
+    def _resolved(self, recipe: Recipe, progress: Progress) -> Lock:
+        """The lock but for what only its image tells."""
+        architecture = _architecture()
+        with self._store.scratch() as scratch:
+            apt = Apt(scratch / "apt", recipe.suite, architecture)
+            progress(f"fetching the indices of {recipe.suite}")
+            apt.update()
+            essential = apt.resolve(())
+            made = Lock(
+                name=recipe.environment.name,
+                definition=recipe.environment.definition,
+                toolchain=recipe.toolchain,
+                engine=recipe.engine,
+                version="",
+                program="",
+                builder=self.name,
+                base=Base(recipe.suite, architecture, _RELEASED.get(recipe.suite, _EPOCH), tuple(essential)),
+                packages=_beyond(apt.resolve(recipe.debs), essential),
+            )
+            self._keep_indices(apt, recipe.suite)
+            native = languages.native(recipe, made, self._downloads, scratch, progress)
+            if native is not None and (names := languages.tools(native, self._downloads)):
+                native = replace(native, tools=_beyond(apt.resolve((*recipe.debs, *names)), debs.in_image(made)))
+        return replace(made, native=native)
+
+    def _keep_indices(self, apt: Apt, suite: str) -> None:
+        from groundplane.images import outdated
+
+        for archive, name in (("debian", suite), ("debian-security", f"{suite}-security")):
+            if text := apt.index(archive):
+                outdated.keep_index(self._store.folder, name, text)
 
     # --- making -----------------------------------------------------------------------------------------------------
 
@@ -117,25 +126,29 @@ class DebianBuilder:
         progress: Progress,
         probed: tuple[str, str] | None = None,
     ) -> Image:
-        found = self._store.find(lock.recipe)
-        if found is not None:
-            return found
+        known = self._store.find(lock.recipe)
+        if known is not None:
+            return known
         if self._busy(lock.recipe):
             progress("waiting for another build of the same image")
         with self._alone(lock.recipe):
-            found = self._store.find(lock.recipe)
-            if found is not None:
-                return found
+            known = self._store.find(lock.recipe)
+            if known is not None:
+                return known
             assert lock.base is not None  # noqa: S101
-            with self._store.scratch() as scratch:
-                made = self._layers(lock, lock.base, programs, probe, pool, scratch, progress)
+            with told_when_full(self._store.folder), self._store.scratch() as scratch:
+                rootfs = Rootfs(scratch, lock.base.suite, lock.base.epoch, progress)
+                made = self._stage(lock, lock.base, rootfs, programs, probe, pool, scratch, progress)
+                found = made.layers
+                if lock.native is not None and lock.native.files:
+                    found = (*found, self._language(lock, lock.native, rootfs, found, pool, scratch, progress))
             program, output = probed or (made.program, made.probe)
             progress("writing the image")
             return self._store.add_image(
                 recipe=lock.recipe,
                 builder=self.name,
                 reference=f"groundplane/{_plain(lock.engine or lock.name)}:{lock.recipe[:16]}",
-                layers=made.layers,
+                layers=found,
                 config=_config(),
                 epoch=lock.base.epoch,
                 built_at=time.time_ns() // 1000,
@@ -144,100 +157,78 @@ class DebianBuilder:
                 architecture=lock.base.architecture,
             )
 
-    def _layers(
+    def _stage(
         self,
         lock: Lock,
         base: Base,
+        rootfs: Rootfs,
         programs: Sequence[str],
         probe: Sequence[str],
         pool: Path | None,
         scratch: Path,
         progress: Progress,
-    ) -> _Made:
-        from groundplane.images import layers
-
-        rootfs = Rootfs(scratch, base.suite, base.epoch, progress)
-        below, base_tar = self._base(lock, base, rootfs, pool, scratch, progress)
-        more = self._fetched(lock, lock.packages, pool, progress)
-        found, program, output = [below], "", ""
-        if more:
+    ) -> Stage:
+        """The layers of Debian's packages: built once for all environments that have the same ones."""
+        if not lock.packages and not probe:
+            return self._base(lock, base, rootfs, pool, scratch, progress)
+        asked = (*programs, *probe) if probe else ()
+        key = _key(base, lock.packages)
+        with self._alone(f"stage-{key}"):
+            known = self._store.stage(key)
+            if known is not None and asked in ((), known.asked):
+                return known
+            (below,) = self._base(lock, base, rootfs, pool, scratch, progress).layers
+            more = self._debs.fetched(lock, lock.packages, pool, progress)
+            tar = self._tar(below, scratch)
+            if not more:
+                return self._store.keep_stage(key, Stage((below,), asked, *rootfs.probed((tar,), programs, probe)))
             progress(f"installing {len(more)} packages")
             full, changed = scratch / "full.tar", scratch / "packages.tar"
-            program, output = rootfs.extended(base_tar, more, full, programs, probe)
+            found = rootfs.extended((tar,), more, full, programs, probe)
             progress("comparing with the base")
-            layers.difference(base_tar, full, changed)
+            layers.difference(tar, full, changed)
             full.unlink()
-            found.append(self._store.add_layer(changed))
-            changed.unlink()
-        elif programs and probe:
-            program, output = rootfs.probed(base_tar, programs, probe)
-        return _Made(tuple(found), program, output)
+            return self._store.keep_stage(key, Stage((below, self._store.add_layer(changed)), asked, *found))
 
     def _base(
         self, lock: Lock, base: Base, rootfs: Rootfs, pool: Path | None, scratch: Path, progress: Progress
-    ) -> tuple[Layer, Path]:
-        """The suite's layer and its tar: built once for all environments that stand on the same packages."""
-        key = hashlib.sha256(repr(asdict(base)).encode()).hexdigest()
-        tar = scratch / "base.tar"
+    ) -> Stage:
+        """The suite's layer: built once for all environments that stand on the same packages."""
+        key = _key(base)
         with self._alone(f"base-{key}"):
-            known = self._store.base(key)
+            known = self._store.stage(key)
             if known is not None:
-                self._store.unpack(known, tar)
-                return known, tar
-            debs = self._fetched(lock, base.packages, pool, progress)
+                return known
+            files = self._debs.fetched(lock, base.packages, pool, progress)
             progress(f"building the base of {base.suite}")
-            rootfs.base(debs, tar)
-            layer = self._store.add_layer(tar)
-            self._store.keep_base(key, layer)
-            return layer, tar
+            tar = scratch / "base.tar"
+            rootfs.base(files, tar)
+            return self._store.keep_stage(key, Stage((self._store.add_layer(tar),)))
 
-    def _fetched(
-        self, lock: Lock, debs: Iterable[Deb], pool: Path | None, progress: Progress
-    ) -> dict[str, tuple[Deb, Path]]:
-        """sha256 -> the package and its file."""
-        wanted = list(debs)
+    def _language(
+        self,
+        lock: Lock,
+        native: Native,
+        rootfs: Rootfs,
+        below: Sequence[Layer],
+        pool: Path | None,
+        scratch: Path,
+        progress: Progress,
+    ) -> Layer:
+        """The layer of the language's packages: environments with the same Debian packages differ in it alone."""
+        files = languages.fetched(lock, self._downloads, pool, scratch, progress)
+        tools = self._debs.fetched(lock, native.tools, pool, progress)
+        tars = [self._tar(each, scratch) for each in below]
+        made = scratch / "language.tar"
+        languages.layer(lock, rootfs, tars, files, tools, made, progress)
+        return self._store.add_layer(made)
 
-        def fetch(deb: Deb) -> tuple[Deb, Path]:
-            root = archives.mirror(deb.archive) or archives.mirror("debian")
-            urls = [f"{root}/{quote(deb.path)}"]
-            name = deb.path.rpartition("/")[2]
-            return deb, self._downloads.get(
-                name=name, sha256=deb.sha256, size=deb.size, urls=urls, pool=pool, progress=progress
-            )
-
-        try:
-            with ThreadPoolExecutor(_AT_ONCE) as threads:
-                return {deb.sha256: (deb, path) for deb, path in threads.map(fetch, wanted)}
-        except Gone as gone:
-            raise self._moved_on(lock, gone) from gone
-
-    def _moved_on(self, lock: Lock, gone: Gone) -> Unavailable:
-        """The same with what the suite has now instead."""
-        suite = lock.base.suite if lock.base else ""
-        deb = next((each for each in _debs(lock) if each.path.rpartition("/")[2] in gone.message), None)
-        if deb is None:
-            return gone
-        try:
-            with self._store.scratch() as scratch:
-                apt = Apt(scratch / "apt", suite, deb.architecture if deb.architecture != "all" else _architecture())
-                apt.update()
-                now = apt.version(deb.name)
-        except Unavailable:
-            now = ""
-        said = f"{suite} has {now} now" if now else f"{suite} has none now"
-        return Unavailable(
-            f"{deb.name} {deb.version} is gone from the mirror of {suite}: {said}",
-            hint=f"a pool made by `ground env pool {lock.name} -o DIR` would have kept it (build with --offline DIR); "
-            f"`ground env lock {lock.name}` moves on",
-            code="package_gone",
-        )
-
-    def _keep_indices(self, apt: Apt, suite: str) -> None:
-        from groundplane.images import outdated
-
-        for archive, name in (("debian", suite), ("debian-security", f"{suite}-security")):
-            if text := apt.index(archive):
-                outdated.keep_index(self._store.folder, name, text)
+    def _tar(self, layer: Layer, scratch: Path) -> Path:
+        """The layer's uncompressed tar."""
+        path = scratch / f"{layer.diff}.tar"
+        if not path.is_file():
+            self._store.unpack(layer, path)
+        return path
 
     # --- one at a time ----------------------------------------------------------------------------------------------
 
@@ -267,23 +258,14 @@ class DebianBuilder:
             os.close(handle)
 
 
-def _debs(lock: Lock) -> tuple[Deb, ...]:
-    return (*(lock.base.packages if lock.base else ()), *lock.packages)
+def _beyond(found: Iterable[Deb], known: Iterable[Deb]) -> tuple[Deb, ...]:
+    """Those that are not among the known ones."""
+    names = {(deb.name, deb.architecture) for deb in known}
+    return tuple(deb for deb in found if (deb.name, deb.architecture) not in names)
 
 
-def _check_languages(recipe: Recipe) -> None:
-    """Raises Invalid where an image would lack what the project asks for."""
-    own = [
-        name for name in ("pylock.toml", "uv.lock", "renv.lock") if recipe.folder and (recipe.folder / name).is_file()
-    ]
-    counts = {"python": own[:1] if "renv.lock" not in own[:1] else [], "r": ["renv.lock"] if "renv.lock" in own else []}
-    found = [*recipe.python, *counts.get(recipe.toolchain, [])]
-    if found:
-        raise Invalid(
-            f"environment {recipe.environment.name!r} needs {', '.join(found)}, which cannot be put into an image yet",
-            hint='system_packages = ["python3-pandas", …] are those of the Debian suite, and so are R\'s `packages`',
-            code="not_built_yet",
-        )
+def _key(base: Base, *more: object) -> str:
+    return hashlib.sha256(repr((asdict(base), *more)).encode()).hexdigest()
 
 
 def _config() -> dict[str, object]:

@@ -10,7 +10,10 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from http.client import HTTPException
+from itertools import repeat
 from pathlib import Path
 
 from groundplane.model.errors import Unavailable
@@ -19,10 +22,21 @@ from groundplane.spi.images import Progress
 _CHUNK = 1 << 20
 _SECONDS = 60
 _TRIES = 3
+_AT_ONCE = 4
 
 
 class Gone(Unavailable):
     """No address has the file any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file of a lock. size: 0 when it is unknown. urls: best first."""
+
+    name: str
+    sha256: str
+    size: int
+    urls: tuple[str, ...]
 
 
 class Downloads:
@@ -31,43 +45,62 @@ class Downloads:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(
-        self, *, name: str, sha256: str, size: int, urls: Sequence[str], pool: Path | None, progress: Progress
-    ) -> Path:
-        """The file. With a pool no address is asked. Raises Gone (`package_gone`) and Unavailable that name it."""
-        kept = self._folder / sha256
-        if kept.is_file() and kept.stat().st_size == size:
-            return kept
+    def get_all(self, wanted: Sequence[Wanted], pool: Path | None, progress: Progress) -> list[Path]:
+        """The files, some at a time. With a pool no address is asked. Raises Gone (`package_gone`) and Unavailable that
+        name the file."""
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            return list(threads.map(self._get, wanted, repeat(pool), repeat(progress)))
+
+    def _get(self, wanted: Wanted, pool: Path | None, progress: Progress) -> Path:
+        sha256 = wanted.sha256
+        if self.has(sha256, wanted.size):
+            return self.path(sha256)
         if pool is not None:
             found = in_pool(pool, sha256)
             if found is None:
                 raise Unavailable(
-                    f"the pool {pool} lacks {name}",
+                    f"the pool {pool} lacks {wanted.name}",
                     hint=f"where there is a network: ground env pool -o {pool}",
                     code="pool_incomplete",
                 )
             if _digest(found) != sha256:
                 raise Unavailable(f"{found} is damaged", hint="copy the pool again", code="pool_incomplete")
             return found
+        return self._first(wanted.name, wanted.urls, sha256, progress)[0]
+
+    def has(self, sha256: str, size: int) -> bool:
+        """Whether the file is here already."""
+        kept = self.path(sha256)
+        return kept.is_file() and size in (0, kept.stat().st_size)
+
+    def path(self, sha256: str) -> Path:
+        """Where the file of that content is kept, once it is here."""
+        return self._folder / sha256
+
+    def discover(self, *, name: str, urls: Sequence[str], progress: Progress) -> tuple[Path, str]:
+        """A file whose content nobody has noted yet: where it is kept, and the address that gave it."""
+        return self._first(name, urls, "", progress)
+
+    def _first(self, name: str, urls: Sequence[str], sha256: str, progress: Progress) -> tuple[Path, str]:
+        """From the first address that gives it; with sha256 "" whatever it gives is right."""
         progress(f"fetching {name}")
         self._folder.mkdir(parents=True, exist_ok=True)
         failures: list[str] = []
-        missing = 0
-        for url in [url for url in urls for _ in range(_TRIES)]:
-            try:
-                return self._fetch(url, sha256, kept)
-            except _NotThere:
-                missing += _TRIES
-                failures.append(f"{_plain(url)} does not have it")
-            except _Unreadable as error:
-                missing += 1
-                failures.append(f"{_plain(url)}: {error}")
+        for url in urls:
+            for _ in range(_TRIES):
+                try:
+                    return self._fetch(url, sha256), url
+                except _NotThere:
+                    failures.append(f"{_plain(url)} does not have it")
+                    break
+                except _Unreadable as error:
+                    failures.append(f"{_plain(url)}: {error}")
         said = "; ".join(dict.fromkeys(failures)) or "no address of it is known"
         if all("does not have it" in each for each in failures):
             raise Gone(f"{name} is gone: {said}", hint=_POOLED, code="package_gone")
         raise Unavailable(f"{name} cannot be fetched: {said}", hint="is the network up? " + _POOLED, code="unreachable")
 
-    def _fetch(self, url: str, sha256: str, kept: Path) -> Path:
+    def _fetch(self, url: str, sha256: str) -> Path:
         digest = hashlib.sha256()
         handle, fresh = tempfile.mkstemp(dir=self._folder)
         try:
@@ -86,8 +119,9 @@ class Downloads:
                     raise _Unreadable(str(error) or type(error).__name__) from error
                 target.flush()
                 os.fsync(target.fileno())
-            if digest.hexdigest() != sha256:
+            if sha256 not in ("", digest.hexdigest()):
                 raise _Unreadable(f"it is not what the lock names (sha256 {digest.hexdigest()[:16]}…)")
+            kept = self.path(digest.hexdigest())
             Path(fresh).replace(kept)
         finally:
             Path(fresh).unlink(missing_ok=True)
@@ -112,8 +146,12 @@ def put_into_pool(path: Path, folder: Path, name: str, sha256: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{sha256}-{name}"
     fresh = target.with_name(f".{target.name}.new")
-    shutil.copyfile(path, fresh)
-    fresh.replace(target)
+    try:
+        shutil.copyfile(path, fresh)
+        fresh.replace(target)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise (_full(folder, error) or error) from error
 
 
 def in_pool(folder: Path, sha256: str) -> Path | None:
@@ -133,11 +171,15 @@ def _write(target: object, block: bytes, folder: Path) -> None:
     try:
         target.write(block)  # type: ignore[attr-defined]
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Unavailable(
-                f"the disk that holds {folder} is full", hint="make space there, then try again", code="no_space"
-            ) from error
-        raise
+        raise (_full(folder, error) or error) from error
+
+
+def _full(folder: Path, error: OSError) -> Unavailable | None:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return Unavailable(
+        f"the disk that holds {folder} is full", hint="make space there, then try again", code="no_space"
+    )
 
 
 def _digest(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,29 @@ def difference(base: Path, full: Path, target: Path) -> None:
                     out.addfile(_whiteout(name, members))
                 else:
                     _copy(source, members, name, out)
+
+
+def tree(folder: Path, target: Path, epoch: int, below: Collection[str] = ()) -> None:
+    """Writes a tar of all that is in the folder, as root's and of one time: equal contents are equal bytes. below:
+    folders that lie in the layers below already, which keep their own owner and mode."""
+    names = sorted((path.relative_to(folder).as_posix() for path in folder.rglob("*")), key=_bytes)
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT, errorlevel=2) as out:
+        for name in names:
+            path = folder / name
+            found = tarfile.TarInfo(name)
+            found.mtime = epoch
+            if path.is_symlink():
+                found.type, found.linkname, found.mode = tarfile.SYMTYPE, str(path.readlink()), 0o777
+                out.addfile(found)
+            elif path.is_dir():
+                if name not in below:
+                    found.name, found.type, found.mode = f"{name}/", tarfile.DIRTYPE, 0o755
+                    out.addfile(found)
+            else:
+                status = path.stat()
+                found.size, found.mode = status.st_size, 0o755 if status.st_mode & 0o100 else 0o644
+                with path.open("rb") as file:
+                    out.addfile(found, file)
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any, tarfile.TarInfo]]:

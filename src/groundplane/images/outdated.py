@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from groundplane.images import languages
 from groundplane.images.apt import Apt
 from groundplane.images.versions import newer
 from groundplane.model.errors import Unavailable
@@ -26,8 +27,9 @@ def keep_index(folder: Path, name: str, text: str) -> None:
 
 
 def rows(locks: Sequence[Lock], folder: Path, *, security: bool, progress: Progress) -> list[dict[str, Any]]:
-    """environment package kind locked available security, of each package that the suite has newer. security: by the
-    security index as it was at the last lock, without a network; else by the indices as they are now."""
+    """environment package kind locked available security, of each package that its suite or its language's index has
+    newer. security: Debian's alone, by the security index as it was at the last lock, without a network; else by the
+    indices as they are now."""
     suites = sorted({lock.base.suite for lock in locks if lock.base})
     fixed = {suite: _kept(folder, f"{suite}-security") for suite in suites}
     latest: dict[str, dict[str, str]] = {}
@@ -51,6 +53,10 @@ def rows(locks: Sequence[Lock], folder: Path, *, security: bool, progress: Progr
                         "security": deb.name in fixes and newer(fixes[deb.name], deb.version),
                     }
                 )
+        for package, locked, available in () if security else languages.outdated(lock, progress):
+            kind = {"pylock": "python", "renv": "r"}[lock.native.kind] if lock.native else ""
+            row = {"environment": lock.name, "package": package, "kind": kind, "locked": locked}
+            found.append({**row, "available": available, "security": False})
     return found
 
 

@@ -89,7 +89,7 @@ def _statement(lock: Lock, image: Image) -> dict[str, Any]:
 
 def _dependencies(lock: Lock) -> list[dict[str, Any]]:
     suite = lock.base.suite if lock.base else ""
-    debs = [*(lock.base.packages if lock.base else ()), *lock.packages]
+    debs = [*(lock.base.packages if lock.base else ()), *lock.packages, *(lock.native.tools if lock.native else ())]
     found = [
         {"uri": purl("deb", d.name, d.version, suite, d.architecture), "digest": {"sha256": d.sha256}} for d in debs
     ]

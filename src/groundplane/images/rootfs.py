@@ -26,6 +26,33 @@ echo 'ground:x:{USER}:' >> "$1/etc/group"
 mkdir -p "$1{HOME}" "$1/ground/work" "$1/ground/support"
 chown {USER}:{USER} "$1{HOME}"
 """
+# A script of our own: mmdebstrap's `tar-in` sends the tar through a pipe, which breaks when tar has read all it needs.
+_UNPACK_HOOK = """
+set -eu
+for layer in "$(dirname "$0")"/below/*.tar; do
+    tar --extract --file "$layer" --directory "$1" --numeric-owner --same-owner --preserve-permissions \\
+        --xattrs --xattrs-include='*'
+    find "$1" -xdev -name '.wh.*' | while IFS= read -r mark; do
+        name=${mark##*/}
+        rm -rf "${mark%/*}/${name#.wh.}" "$mark"
+    done
+done
+"""
+# Fills one folder of the image by a script that runs in it; what else the script leaves in there goes with it.
+_FILL_HOOK = """
+set -eu
+folder=$(dirname "$0")
+place=$(cat "$folder/place")
+mkdir -p "$1/ground/sources" "$1$(dirname "$place")"
+for file in "$folder"/sources/*; do
+    [ ! -e "$file" ] || cp -L "$file" "$1/ground/sources/"
+done
+rm -rf "$1$place"
+mv "$folder/tree$place" "$1$place"
+cp "$folder/script" "$1/ground/script"
+chroot "$1" /bin/sh -eu /ground/script < /dev/null
+mv "$1$place" "$folder/tree$place"
+"""
 # What two builds of the same packages would differ in, or what belongs to the machine that built it.
 _CLEAN_HOOK = """
 rm -rf "$1"/var/cache/* "$1"/var/log/* "$1"/var/lib/apt/* "$1"/var/lib/dpkg/*-old "$1"/etc/*- "$1"/tmp/* "$1"/run/*
@@ -47,8 +74,9 @@ exit 0
 
 
 class Rootfs:
-    """Builds in a scratch folder. Packages' own scripts run in the chroot, without a network; as root also in process
-    and mount namespaces of their own, so that whatever kills the build ends them and their mounts."""
+    """Builds in a scratch folder; tree: what `filled` fills, as it lies below the image's root. Packages' own scripts
+    run in the chroot, without a network; as root also in process and mount namespaces of their own, so that whatever
+    kills the build ends them and their mounts."""
 
     def __init__(self, scratch: Path, suite: str, epoch: int, progress: Progress) -> None:
         if shutil.which("mmdebstrap") is None:
@@ -58,6 +86,7 @@ class Rootfs:
                 code="no_builder",
             )
         self._scratch, self._suite, self._epoch, self._progress = scratch, suite, epoch, progress
+        self.tree = scratch / "tree"
 
     def base(self, debs: Mapping[str, tuple[Deb, Path]], target: Path) -> None:
         """The suite's essential packages, and the user that work runs as."""
@@ -67,33 +96,64 @@ class Rootfs:
 
     def extended(
         self,
-        base: Path,
+        below: Sequence[Path],
         debs: Mapping[str, tuple[Deb, Path]],
         target: Path,
         programs: Sequence[str],
         probe: Sequence[str],
     ) -> tuple[str, str]:
-        """The base with more packages; (program, probe output) of the first of the programs that is there."""
+        """Layers (tars) with more packages; (program, probe output) of the first of the programs that is there."""
         repository = self._repository("more", debs)
         (self._scratch / "programs").write_text("".join(f"{name}\n" for name in programs))
         (self._scratch / "probe-arguments").write_text(" ".join(probe))
         hooks = [
+            *self._unpacking(below),
             *self._hook("probe", _PROBE_HOOK if programs and probe else "exit 0"),
             *self._hook("clean", _CLEAN_HOOK),
         ]
         # The chroot has the base already: mmdebstrap must neither want it empty nor install it again.
-        self._run(["--variant=custom", f"--setup-hook=tar-in {base} /", *_included(debs), *hooks], repository, target)
+        self._run(["--variant=custom", *_included(debs), *hooks], repository, target)
         return _text(self._scratch / "program").strip(), _text(self._scratch / "probe").strip()
 
-    def probed(self, base: Path, programs: Sequence[str], probe: Sequence[str]) -> tuple[str, str]:
-        """(program, probe output) of an image that is the base alone."""
-        return self.extended(base, {}, self._scratch / "probed.tar", programs, probe)
+    def probed(self, below: Sequence[Path], programs: Sequence[str], probe: Sequence[str]) -> tuple[str, str]:
+        """(program, probe output) of an image that is these layers alone."""
+        return self.extended(below, {}, self._scratch / "probed.tar", programs, probe)
 
-    def _hook(self, name: str, text: str) -> list[str]:
+    def filled(
+        self,
+        below: Sequence[Path],
+        tools: Mapping[str, tuple[Deb, Path]],
+        place: str,
+        sources: Mapping[str, Path],
+        script: str,
+    ) -> None:
+        """Runs a script in layers (tars) that fills one folder of the image, `place`; it lies in `tree` before and
+        after. sources: name -> file, in /ground/sources. tools: packages that only the script has."""
+        repository = self._repository("tools", tools)
+        (self._scratch / "place").write_text(place)
+        (self._scratch / "script").write_text(script)
+        folder = self._scratch / "sources"
+        folder.mkdir()
+        for name, path in sources.items():
+            (folder / name).symlink_to(path.absolute())
+        (self.tree / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        hooks = [*self._unpacking(below), *self._hook("fill", _FILL_HOOK)]
+        self._run(["--variant=custom", *_included(tools), *hooks], repository, None)
+
+    def _unpacking(self, layers: Sequence[Path]) -> list[str]:
+        folder = self._scratch / "below"
+        folder.mkdir(exist_ok=True)
+        for number, layer in enumerate(layers):
+            link = folder / f"{number}.tar"
+            link.unlink(missing_ok=True)
+            link.symlink_to(layer)
+        return self._hook("unpack", _UNPACK_HOOK, "setup")
+
+    def _hook(self, name: str, text: str, when: str = "customize") -> list[str]:
         path = self._scratch / f"{name}.sh"
         path.write_text(f"#!/bin/sh\n{text}")
         path.chmod(0o755)
-        return [f'--customize-hook="{path}" "$1"']
+        return [f'--{when}-hook="{path}" "$1"']
 
     def _repository(self, name: str, debs: Mapping[str, tuple[Deb, Path]]) -> Path:
         """A folder that apt can install from: what the index says of the files is read from them."""
@@ -116,8 +176,9 @@ class Rootfs:
         )
         return folder
 
-    def _run(self, options: Sequence[str], repository: Path, target: Path) -> None:
-        argv = ["mmdebstrap", "--format=tar", *options, self._suite, str(target)]
+    def _run(self, options: Sequence[str], repository: Path, target: Path | None) -> None:
+        kind, output = ("tar", str(target)) if target else ("null", "-")
+        argv = ["mmdebstrap", f"--format={kind}", *options, self._suite, output]
         # Each file's sha256 was compared with the lock: there is no signature to check that says more.
         argv.append(f"deb [trusted=yes] copy://{repository} ./")
         if os.geteuid() == 0:
@@ -162,7 +223,9 @@ class Rootfs:
 
 
 def _included(debs: Mapping[str, tuple[Deb, Path]]) -> list[str]:
-    """All of them by name: what the repository has is what is installed."""
+    """All of them by name: what the repository has is what is installed. An empty repository is an error to apt."""
+    if not debs:
+        return ["--skip=update"]
     return [f"--include={deb.name}={deb.version}" for deb, _ in debs.values()]
 
 

@@ -2,7 +2,7 @@
 
 oci-layout  index.json  blobs/sha256/HEX       as the OCI image layout has them
 records/RECIPE.json                            an image counts when its record is here
-bases/KEY.json                                 a suite's base layer
+bases/KEY.json                                 layers that several images stand on
 documents/MANIFEST/NAME                        SBOMs and provenance
 scratch/                                       of builds that run; each folder is locked by its build
 """
@@ -22,6 +22,7 @@ import zlib
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,6 +37,17 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Layers that an image may stand on. asked: the programs and arguments that the engine in them was probed with, ()
+    for not at all. program, probe: what came of it, as `Image` has them."""
+
+    layers: tuple[Layer, ...] = ()
+    asked: tuple[str, ...] = ()
+    program: str = ""
+    probe: str = ""
 
 
 class ImageStore:
@@ -64,7 +76,7 @@ class ImageStore:
     def unpack(self, layer: Layer, target: Path) -> None:
         """Writes the layer's uncompressed tar. Raises Unavailable when the blob is not what its digest says."""
         found = hashlib.sha256()
-        with _told_when_full(self.folder), target.open("wb") as file:
+        with told_when_full(self.folder), target.open("wb") as file:
             for block in self._unpacked(layer.digest):
                 found.update(block)
                 file.write(block)
@@ -84,16 +96,20 @@ class ImageStore:
         """The file of that digest."""
         return self._blobs / digest
 
-    # --- bases ------------------------------------------------------------------------------------------------------
+    # --- stages -----------------------------------------------------------------------------------------------------
 
-    def base(self, key: str) -> Layer | None:
-        """The base layer of that key, when its blob is here."""
-        layer = _read(self.folder / "bases" / f"{key}.json", Layer)
-        return layer if layer and self.blob(layer.digest).is_file() else None
+    def stage(self, key: str) -> Stage | None:
+        """The stage of that key, when its blobs are here."""
+        found = _read(self.folder / "bases" / f"{key}.json", Stage)
+        return found if found and found.layers and self._has(found) else None
 
-    def keep_base(self, key: str, layer: Layer) -> None:
+    def keep_stage(self, key: str, stage: Stage) -> Stage:
         """Other images may stand on it from now on."""
-        self._put(self.folder / "bases" / f"{key}.json", wire.encode(layer))
+        self._put(self.folder / "bases" / f"{key}.json", wire.encode(stage))
+        return stage
+
+    def _has(self, stage: Stage) -> bool:
+        return all(self.blob(layer.digest).is_file() for layer in stage.layers)
 
     # --- images -----------------------------------------------------------------------------------------------------
 
@@ -193,8 +209,8 @@ class ImageStore:
                 path.unlink(missing_ok=True)
                 freed += status.st_size
         for path in (self.folder / "bases").glob("*.json"):
-            layer = _read(path, Layer)
-            if layer is None or not self.blob(layer.digest).is_file():
+            stage = _read(path, Stage)
+            if stage is None or not self._has(stage):
                 path.unlink(missing_ok=True)
         manifests = {image.manifest for image in images}
         for path in (self.folder / "documents").glob("*"):
@@ -277,7 +293,7 @@ class ImageStore:
     def _fresh(self) -> Generator[BinaryIO]:
         """A new file beside the blobs, deleted unless `_keep` has renamed it."""
         self._blobs.mkdir(parents=True, exist_ok=True)
-        with _told_when_full(self.folder), tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
+        with told_when_full(self.folder), tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
             try:
                 yield file  # pyright: ignore[reportReturnType]
             finally:
@@ -292,7 +308,7 @@ class ImageStore:
 
     def _put(self, path: Path, body: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _told_when_full(self.folder), tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        with told_when_full(self.folder), tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             try:
                 file.write(body)
                 file.flush()
@@ -359,7 +375,8 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def _told_when_full(folder: Path) -> Generator[None]:
+def told_when_full(folder: Path) -> Generator[None]:
+    """A full disk becomes Unavailable `no_space` that names the folder."""
     try:
         yield
     except OSError as error:

@@ -46,12 +46,14 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """A language's own lock, embedded. kind: `pylock` or `renv`. sha256: of the text."""
+    """A language's own lock, embedded. kind: `pylock` or `renv`. sha256: of the text. files: its
+    packages that the image gets from it. tools: Debian packages that compile their sources, not in the image."""
 
     kind: str
     text: str
     sha256: str
     files: tuple[File, ...] = ()
+    tools: tuple[Deb, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

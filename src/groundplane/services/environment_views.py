@@ -40,13 +40,22 @@ def _state(asked: Asked, environment: Environment, found: Lock | None, *, built:
 def show(platform: Platform, request: EnvironmentRequest) -> dict[str, Any]:
     """One environment with its packages, what its engine says of itself, and whether it is still supported."""
     _, found = _one(request)
-    warning = versions.support_warning(found.engine, found.version, datetime.now(UTC).date()) if found.engine else None
+    ended = versions.support_warning(found.engine, found.version, datetime.now(UTC).date()) if found.engine else None
     return {
         **locking.row(platform, found),
         "packages": packages(found),
         "probe": found.probe,
-        "warnings": [warning] if warning else [],
+        "warnings": [each for each in (ended, _recorded_otherwise(found)) if each],
     }
+
+
+def _recorded_otherwise(found: Lock) -> str:
+    """What is to be said of a project's own lock that another version of the engine wrote; "" for nothing."""
+    from groundplane.images import renv
+
+    if found.native is None or found.native.kind != "renv":
+        return ""
+    return renv.differs(renv.read(found.native.text)[0], found.version)
 
 
 def diff(platform: Platform, request: EnvironmentRequest) -> dict[str, Any]:

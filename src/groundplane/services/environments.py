@@ -24,11 +24,29 @@ def definition(environment: Environment, digest_of: Callable[[str], str | None])
     found = [environment.definition]
     if environment.dockerfile:
         found.append(digest_of(environment.dockerfile) or "")
-    elif environment.toolchain:
-        toolchain = versions.match(environment.toolchain, environment.version).toolchain
-        names = _NATIVE.get(toolchain, ())
-        found += [f"{name} {digest}" for name in names if (digest := digest_of(name))]
+    elif name := native_lock(environment, lambda name: digest_of(name) is not None):
+        found.append(f"{name} {digest_of(name)}")
     return hashlib.sha256("\n".join(found).encode()).hexdigest() if len(found) > 1 else found[0]
+
+
+def native_lock(environment: Environment, exists: Callable[[str], bool]) -> str:
+    """The project's own lock of the language's packages that the environment is made from, "" for none: the first one
+    that is there, unless the environment lists `packages`; what somebody writes there is meant."""
+    if not environment.toolchain or environment.packages:
+        return ""
+    names = _NATIVE.get(versions.match(environment.toolchain, environment.version).toolchain, ())
+    return next((name for name in names if exists(name)), "")
+
+
+def passed_over(environment: Environment, folder: Path) -> str:
+    """A sentence where the project has a lock that does not count, because the environment lists `packages`."""
+    name = native_lock(replace(environment, packages=()), lambda name: (folder / name).is_file())
+    if not environment.packages or not name:
+        return ""
+    return (
+        f"the packages that [environments.{environment.name}] lists count, and {name} does not: "
+        "leave `packages` away to take that"
+    )
 
 
 def recipe(environment: Environment, folder: Path | None, builder: str | None = None) -> Recipe:
@@ -57,6 +75,7 @@ def recipe(environment: Environment, folder: Path | None, builder: str | None = 
         raise versions.no_suite(found)
     spec = engine_spec(found.engine)
     language = versions.language_debs(found, environment.packages)
+    native = native_lock(environment, lambda name: folder is not None and (folder / name).is_file())
     return Recipe(
         environment=environment,
         toolchain=found.toolchain,
@@ -67,6 +86,7 @@ def recipe(environment: Environment, folder: Path | None, builder: str | None = 
         folder=folder,
         suite=found.suite,
         debs=(*found.debs, *language, *environment.system_packages),
+        native=native,
         python=environment.packages if found.toolchain in ("python", "notebook") else (),
     )
 

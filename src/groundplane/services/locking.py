@@ -186,6 +186,8 @@ def resolve(
             f"environment {environment.name!r} is an image or a Dockerfile: that is for the docker builder",
             hint="leave --builder away",
         )
+    if told := environments.passed_over(environment, folder):
+        progress(told)
     made = shelf.builder(platform.home, chosen).lock(recipe, progress)
     made = replace(made, name=environment.name, definition=definition)
     image = shelf.store(platform.home).find(made.recipe)

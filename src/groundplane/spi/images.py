@@ -33,6 +33,7 @@ class Recipe:
     folder: Path | None = None
     suite: str = ""
     debs: tuple[str, ...] = ()
+    native: str = ""
     python: tuple[str, ...] = ()
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from groundplane.images.layers import difference
+from groundplane.images.layers import difference, tree
 
 Tree = dict[str, bytes | str | None]
 """Name -> content, `-> TARGET` for a link, `= NAME` for a hard link, None for a folder."""
@@ -72,6 +73,26 @@ def test_equal_trees_make_an_empty_layer_and_equal_layers_equal_bytes(tmp_path: 
     first = (tmp_path / "layer").read_bytes()
     made(tmp_path, dict(reversed(full.items())))
     assert (tmp_path / "layer").read_bytes() == first
+
+
+def test_a_folder_is_roots_and_of_one_time_whatever_made_it(tmp_path: Path) -> None:
+    for name, mask in (("one", 0o077), ("other", 0o002)):
+        folder = tmp_path / name / "usr" / "local" / "bin"
+        folder.mkdir(parents=True)
+        (folder.parent / "lib").mkdir(mode=0o700)
+        for file, mode in (("tool", 0o755), ("note", 0o664)):
+            (folder / file).write_text(file)
+            (folder / file).chmod(mode & ~mask)
+        (folder / "link").symlink_to("tool")
+        os.utime(folder / "tool", (len(name), len(name)))
+        tree(tmp_path / name, tmp_path / f"{name}.tar", 7, below={"usr", "usr/local"})
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "other.tar").read_bytes()
+    with tarfile.open(tmp_path / "one.tar") as source:
+        entries = {entry.name: entry for entry in source}
+    assert list(entries) == [f"usr/local/{n}" for n in ("bin", "bin/link", "bin/note", "bin/tool", "lib")]
+    assert {(entry.uid, entry.gid, entry.mtime) for entry in entries.values()} == {(0, 0, 7)}
+    assert entries["usr/local/bin/tool"].mode == 0o755
+    assert entries["usr/local/bin/note"].mode == 0o644
 
 
 @pytest.mark.parametrize("name", ["dev/null", "dev"])

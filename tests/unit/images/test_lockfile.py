@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from groundplane.images import lockfile
 from groundplane.model.errors import Invalid
-from groundplane.model.locks import Attested, Base, Deb, Lock
+from groundplane.model.locks import Attested, Base, Deb, File, Lock, Native
 
 text = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=20)
 name = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,9}", fullmatch=True)
@@ -17,12 +17,22 @@ deb = st.builds(
 )
 base = st.builds(Base, text, text, st.integers(0, 2**40), st.lists(deb, max_size=3).map(tuple))
 attested = st.builds(Attested, text, text, st.integers(0, 9), text, st.integers(0, 9))
+file = st.builds(File, text, text, text, text, text, st.integers(0, 2**40))
+native = st.builds(
+    Native,
+    st.sampled_from(["pylock", "renv"]),
+    text | st.just("two = \"lines\"\n\\ and ''' more\n"),
+    text,
+    st.lists(file, max_size=2).map(tuple),
+    st.lists(deb, max_size=2).map(tuple),
+)
 locks = st.builds(
     Lock,
     name,
     *[text] * 6,
     base=st.none() | base,
     packages=st.lists(deb, max_size=3).map(tuple),
+    native=st.none() | native,
     attested=st.none() | attested,
     layers=st.lists(text, max_size=3).map(tuple),
     probe=text | st.just("two\nlines\n"),

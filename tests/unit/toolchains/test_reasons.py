@@ -140,15 +140,12 @@ def test_a_shells_own_message_names_script_and_line() -> None:
     assert "PATH" in reason.hint
 
 
-@pytest.mark.parametrize(
-    ("toolchain", "stderr", "package"),
-    [
-        ("python", "Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\n    import yaml\n"
-         "ModuleNotFoundError: No module named 'yaml'\n", "yaml"),
-        ("r", "Error in library(survival) : there is no package called \u2018survival\u2019\nExecution halted\n",
-         "survival"),
-    ],
-)  # fmt: skip
+_NO_YAML = 'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    import yaml\n'
+_NO_YAML += "ModuleNotFoundError: No module named 'yaml'\n"
+_NO_ABC = "Error in library(abc) : there is no package called ‘abc’\nExecution halted\n"
+
+
+@pytest.mark.parametrize(("toolchain", "stderr", "package"), [("python", _NO_YAML, "yaml"), ("r", _NO_ABC, "abc")])
 def test_in_an_image_a_missing_package_belongs_into_the_environment(toolchain: str, stderr: str, package: str) -> None:
     found = registry.get(toolchain).diagnose(Ending(1, stderr=stderr, inside=True), "a.py")
     assert found is not None

@@ -23,6 +23,8 @@ from groundplane.toolchains import versions
         ("pspp", "2.0", "pspp", "2.0.1", "trixie"),
         ("python", "3.13", "python", "3.13", "trixie"),
         ("python", "3.9", "python", "3.9", "bullseye"),
+        ("notebook", "", "python", "3.13", "trixie"),
+        ("notebook", "3.11", "python", "3.11", "bookworm"),
         ("matlab", "R2024b", "matlab", "R2024b", ""),
         ("sas", "9.4", "sas", "9.4", ""),
         ("python", "3.12", "python", "3.12", ""),
