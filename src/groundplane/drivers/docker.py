@@ -140,6 +140,14 @@ class DockerDriver(AgentDriver):
         if not self._look(image):
             raise Unavailable(f"the Docker engine took {image.reference} and does not have it", code="image_missing")
 
+    def drop(self, image: Image) -> None:
+        self._seen.pop(image.reference, None)
+        try:
+            self._engine.call("DELETE", f"/images/{image.reference}")
+        except Refused as refused:
+            if refused.status not in (404, 409):  # it is not there; or a container still has it
+                raise Unavailable(f"{image.reference} stays in the Docker engine: {refused.message}") from refused
+
     def _look(self, image: Image) -> bool:
         try:
             found = self._engine.call("GET", f"/images/{image.reference}/json")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from groundplane.model.errors import Invalid, NotFound
-from groundplane.services import gate, plans, shelf
+from groundplane.model.errors import Invalid, NotFound, Unavailable
+from groundplane.services import bringing, gate, plans, shelf
 from groundplane.services.access import Actor
 from groundplane.services.platform import Platform, iso
 from groundplane.spi.images import Image
 from groundplane.store import runs
+
+log = logging.getLogger(__name__)
 
 
 def listing(platform: Platform) -> list[dict[str, Any]]:
@@ -43,12 +46,24 @@ def prune(platform: Platform, actor: Actor, *, everything: bool) -> dict[str, An
             if image.recipe not in used:
                 store.remove(image.recipe)
                 removed.append(image.reference)
+                _drop(platform, image)
     freed = store.collect()
     if everything:
         from groundplane.images.downloads import Downloads
 
         freed += Downloads(platform.home / "images" / "downloads").clear()
     return {"removed": sorted(removed), "freed_bytes": freed}
+
+
+def _drop(platform: Platform, image: Image) -> None:
+    """From the engines that it was brought to; one that is away keeps it until it is pruned there."""
+    for name in platform.drivers:
+        driver = bringing.driver_of(platform, name)
+        try:
+            if driver is not None:
+                driver.drop(image)
+        except Unavailable as error:
+            log.warning("image not dropped backend=%s image=%s error=%s", name, image.reference, error.message)
 
 
 def _find(platform: Platform, name: str) -> Image:

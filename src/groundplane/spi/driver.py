@@ -117,3 +117,7 @@ class CanRunImages(Protocol):
     def bring(self, image: Image, blobs: Callable[[str], Path], progress: Progress) -> None:
         """Brings it there, from the layout's blobs by digest; at once when it is there. Idempotent."""
         ...
+
+    def drop(self, image: Image) -> None:
+        """Takes it away there, unless somebody else uses it; it is brought again when it is needed."""
+        ...
