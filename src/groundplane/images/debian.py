@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import platform
 import re
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from groundplane.images import apt as archives
+from groundplane.images import turns
 from groundplane.images.apt import Apt
 from groundplane.images.downloads import Downloads, Gone, put_into_pool
 from groundplane.images.rootfs import HOME, USER, Rootfs
-from groundplane.images.store import ImageStore
+from groundplane.images.store import ImageStore, own_reference
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.model.locks import Base, Deb, Lock
 from groundplane.spi.images import Image, Layer, Progress, Recipe
@@ -120,9 +118,9 @@ class DebianBuilder:
         found = self._store.find(lock.recipe)
         if found is not None:
             return found
-        if self._busy(lock.recipe):
+        if turns.busy(self._store.folder, lock.recipe):
             progress("waiting for another build of the same image")
-        with self._alone(lock.recipe):
+        with turns.alone(self._store.folder, lock.recipe):
             found = self._store.find(lock.recipe)
             if found is not None:
                 return found
@@ -134,7 +132,7 @@ class DebianBuilder:
             return self._store.add_image(
                 recipe=lock.recipe,
                 builder=self.name,
-                reference=f"groundplane/{_plain(lock.engine or lock.name)}:{lock.recipe[:16]}",
+                reference=own_reference(lock.engine or lock.name, lock.recipe),
                 layers=made.layers,
                 config=_config(),
                 epoch=lock.base.epoch,
@@ -179,7 +177,7 @@ class DebianBuilder:
         """The suite's layer and its tar: built once for all environments that stand on the same packages."""
         key = hashlib.sha256(repr(asdict(base)).encode()).hexdigest()
         tar = scratch / "base.tar"
-        with self._alone(f"base-{key}"):
+        with turns.alone(self._store.folder, f"base-{key}"):
             known = self._store.base(key)
             if known is not None:
                 self._store.unpack(known, tar)
@@ -239,33 +237,6 @@ class DebianBuilder:
             if text := apt.index(archive):
                 outdated.keep_index(self._store.folder, name, text)
 
-    # --- one at a time ----------------------------------------------------------------------------------------------
-
-    def _lock_file(self, name: str) -> int:
-        folder = self._store.folder / "locks-of-builds"
-        folder.mkdir(parents=True, exist_ok=True)
-        return os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def _busy(self, name: str) -> bool:
-        handle = self._lock_file(name)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
-
-    @contextmanager
-    def _alone(self, name: str) -> Generator[None]:
-        """One build of a thing at a time, in all processes; whoever waited finds it built."""
-        handle = self._lock_file(name)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
-
 
 def _debs(lock: Lock) -> tuple[Deb, ...]:
     return (*(lock.base.packages if lock.base else ()), *lock.packages)
@@ -307,10 +278,6 @@ def _architecture() -> str:
             f"images for {machine} cannot be built yet", hint="build on amd64 or arm64", code="no_builder"
         )
     return _ARCHITECTURES[machine]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "image"
 
 
 def _nth(values: Sequence[str], number: int) -> str:

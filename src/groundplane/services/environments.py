@@ -19,11 +19,14 @@ LOCK_FILE = "ground.lock"
 _NATIVE = {"python": ("pylock.toml", "uv.lock"), "notebook": ("pylock.toml", "uv.lock"), "r": ("renv.lock",)}
 
 
-def definition(environment: Environment, digest_of: Callable[[str], str | None]) -> str:
-    """Of the environment with the project's own files that its lock is made from. digest_of: None for no such file."""
+def definition(environment: Environment, digest_of: Callable[[str], str | None], folder: Path) -> str:
+    """Of the environment with the project's own files that its lock is made from: also those that its Dockerfile
+    copies, which are read in the project's folder. digest_of: None for no such file."""
     found = [environment.definition]
     if environment.dockerfile:
-        found.append(digest_of(environment.dockerfile) or "")
+        from groundplane.images import context
+
+        found += [digest_of(environment.dockerfile) or "", context.digest(folder, environment.dockerfile)]
     elif environment.toolchain:
         toolchain = versions.match(environment.toolchain, environment.version).toolchain
         names = _NATIVE.get(toolchain, ())
@@ -81,7 +84,9 @@ def engine_spec(engine: str) -> EngineSpec:
 
 
 def _toolchain_of(engine: str) -> str:
-    return next(name for name in registry.names() if any(spec.name == engine for spec in registry.get(name).engines))
+    """The one of the engine's own name comes before others that it runs, too: notebooks are no language."""
+    names = sorted(registry.names(), key=lambda name: name != engine)
+    return next(name for name in names if any(spec.name == engine for spec in registry.get(name).engines))
 
 
 def check_fresh(lock: Lock, wanted: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from groundplane.model.documents import RunRequest
 from groundplane.model.environments import Environment
@@ -56,7 +57,7 @@ class Places:
                 hint="no backend runs images yet; leave the environment away, or name a licensed engine's",
                 code="no_images",
             )
-        wanted = environments.definition(chosen, self._names.get)
+        wanted = environments.definition(chosen, self._names.get, Path(self._request.folder))
         lock = self._locks_of_project().get(chosen.name)
         if lock is not None:
             environments.check_fresh(lock, wanted)
