@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from groundplane.api.replies import By, Here, body, reply
 from groundplane.api.working import working
-from groundplane.model.requests import PushRequest
+from groundplane.model.documents import PushRequest
 from groundplane.services import images
 
 router = APIRouter(tags=["images"])

@@ -34,7 +34,7 @@ _SYNTAX = re.compile(
 def labelled(engine: Engine, store: ImageStore) -> Generator[tuple[Path, Mapping[str, str]]]:
     """A scratch folder and the label for all that is made in the engine meanwhile, which is deleted at the end; what
     builds of this home have left there that were killed is deleted first."""
-    home = hashlib.sha256(str(store.folder.resolve()).encode()).hexdigest()[:16]
+    home = owner(store.folder)
     with store.scratch() as scratch:
         label = f"{home}-{scratch.name}"
         _sweep(engine, lambda found: found.startswith(home) and not (scratch.parent / found[len(home) + 1 :]).is_dir())
@@ -45,6 +45,11 @@ def labelled(engine: Engine, store: ImageStore) -> Generator[tuple[Path, Mapping
                 _sweep(engine, lambda found: found == label)
             except (Refused, Unavailable):
                 pass  # the engine is gone or busy: the next build finds the label
+
+
+def owner(folder: Path) -> str:
+    """How the labels of a home begin: several may use one engine."""
+    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
 
 
 def _sweep(engine: Engine, ours: Callable[[str], bool]) -> None:
@@ -102,6 +107,7 @@ def build(
                         progress(step)
                 elif not line.startswith((" --->", "Removing intermediate", "Successfully built")):
                     told.append(line)
+                    progress(line)  # also what notices that nobody waits for it any more
     except Refused as error:
         raise _failed(error, step, told, text, more) from error
     if not built:

@@ -48,10 +48,10 @@ def find(engine: Engine, name: str) -> Held | None:
 
 def ensure(engine: Engine, name: str, progress: Progress) -> Held:
     """The image, pulled when the engine lacks it. Raises NotFound `image_missing` where there is none of that name."""
+    parsed = reference.parse(name)
     found = find(engine, name)
     if found is not None:
         return found
-    parsed = reference.parse(name)
     progress(f"pulling {name}")
     known = credentials.of(parsed.registry) if parsed.registry else None
     query = {"fromImage": parsed.name, "tag": parsed.digest or parsed.tag or "latest"}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from groundplane.model.reasons import Reason
 from groundplane.model.requests import Context as Context
 from groundplane.model.requests import EnvironmentRequest as EnvironmentRequest
+from groundplane.model.requests import PushRequest as PushRequest
 from groundplane.model.requests import RerunRequest as RerunRequest
 from groundplane.model.requests import RunRequest as RunRequest
 

@@ -71,7 +71,7 @@ def is_plain(registry: str) -> bool:
     """Whether it is spoken to without TLS: on this machine's own loopback, and where GROUND_INSECURE_REGISTRIES (names
     with commas between) says so."""
     listed = os.environ.get("GROUND_INSECURE_REGISTRIES", "").replace(" ", "").split(",")
-    return _LOOPBACK.fullmatch(registry) is not None or registry in listed
+    return _LOOPBACK.fullmatch(registry) is not None or (registry in listed and registry != "")
 
 
 class _Pushing:
