@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests import docker_engine
+
 _PROGRAMS = {
     "r": ("Rscript",),
     "matlab": ("octave-cli",),
     "spss": ("pspp",),
-    "docker": ("docker",),
+    "docker-registry": ("docker-registry",),
     "mmdebstrap": ("mmdebstrap", "apt-get"),
     "chromium": ("chromium",),
     "saslite": (),
@@ -29,6 +31,8 @@ def available(part: str) -> bool:
         return POSTGRES_BIN is not None or shutil.which("initdb") is not None
     if part == "root":
         return os.geteuid() == 0
+    if part == "docker":
+        return docker_engine.answers()
     if part == "debian-mirror":
         return _debian_mirror()
     return all(shutil.which(program) for program in _PROGRAMS[part])

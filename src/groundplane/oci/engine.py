@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, urlencode
 
-from groundplane.model.errors import Unavailable
+from groundplane.model.errors import Outside
 from groundplane.oci.address import Address
 from groundplane.spi.http import Connection, ConnectionLostError
 
@@ -36,7 +36,7 @@ class Refused(Exception):
 class Engine:
     """One engine; a connection is kept between calls. Not for two threads at once.
 
-    Every method raises Refused, and Unavailable `backend_unavailable` when the engine does not answer.
+    Every method raises Refused, and Outside `backend_unavailable` when the engine does not answer.
     """
 
     def __init__(self, address: Address) -> None:
@@ -64,6 +64,14 @@ class Engine:
                 continue
             _check(reply.status, content)
             return json.loads(content) if content.strip() else None
+
+    def head(self, path: str, query: Mapping[str, object] | None = None) -> Mapping[str, str] | None:
+        """The headers of an answer, None when there is no such thing."""
+        try:
+            reply = self._kept.request("HEAD", _target(path, query))
+        except ConnectionLostError as error:
+            raise self._unreachable(error) from error
+        return None if reply.status == 404 else reply.headers
 
     def stream(
         self,
@@ -129,8 +137,8 @@ class Engine:
     def _connection(self) -> Connection:
         return Connection(self.address.connect, "docker", None)
 
-    def _unreachable(self, error: ConnectionLostError) -> Unavailable:
-        return Unavailable(
+    def _unreachable(self, error: ConnectionLostError) -> Outside:
+        return Outside(
             f"the Docker engine at {self.address.url} does not answer: {error}",
             hint="is it running, and may this user use it? `docker version` tells; DOCKER_HOST names another one",
             code="backend_unavailable",

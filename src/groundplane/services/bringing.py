@@ -104,7 +104,7 @@ def _lock(platform: Platform, plan: RunPlan, step: str, progress: Progress) -> L
     if placed.image is None:
         raise TypeError(f"step {step} runs in no image")
     folder = Path(plan.folder)
-    if environments.definition(placed.image, locking.digests_in(folder)) != placed.definition:
+    if environments.definition(placed.image, locking.digests_in(folder), folder) != placed.definition:
         raise Invalid(
             f"the files in {folder} that its environment is made from have changed since the run was submitted",
             hint="run it again; `ground env lock` keeps an environment as it is",
