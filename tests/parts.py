@@ -32,7 +32,7 @@ def available(part: str) -> bool:
     if part == "root":
         return os.geteuid() == 0
     if part == "docker":
-        return docker_engine.answers()
+        return docker_engine.answers() or docker_engine.can_start()
     if part == "debian-mirror":
         return _debian_mirror()
     return all(shutil.which(program) for program in _PROGRAMS[part])

@@ -1,4 +1,4 @@
-"""What this host has, and what of it is taken."""
+"""What a place that work runs in has, and what of it is taken."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from groundplane.model.gpus import gpus_shown
 from groundplane.model.quantities import format_size
 from groundplane.model.reasons import Reason
 from groundplane.model.resources import Resources
+from groundplane.spi.launch import Place
 
 
 class Room:
@@ -41,28 +42,38 @@ class Room:
 
 
 class Capacity:
-    """CPUs (one each where none were asked for), memory where asked for, and whole GPUs."""
+    """CPUs (one each where none were asked for), memory where asked for, and whole GPUs: this host's, or a place's
+    elsewhere, where no cores are chosen and no GPUs given."""
 
-    def __init__(self) -> None:
-        self.cores = sorted(os.sched_getaffinity(0))
-        self.memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        self.gpus = GpuPool()
-        self.free_cpus = float(len(self.cores))
+    def __init__(self, place: Place | None = None) -> None:
+        self._here = place is None
+        self.cores = sorted(os.sched_getaffinity(0)) if place is None else []
+        self.cpus = float(len(self.cores)) if place is None else place.cpus
+        self.memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if place is None else place.memory
+        self.gpus = GpuPool() if place is None else GpuPool("")
+        self.free_cpus = self.cpus
         self.free_memory = self.memory
         self._load = dict.fromkeys(self.cores, 0)
+
+    def resize(self, place: Place) -> None:
+        """It has more or less than before; what is taken stays so."""
+        self.free_cpus += place.cpus - self.cpus
+        self.free_memory += place.memory - self.memory
+        self.cpus, self.memory = place.cpus, place.memory
 
     def never(self, resources: Resources) -> Reason | None:
         """Why a launch can never start here; None when it can."""
         asked = "", ""
-        if cpus_of(resources) > len(self.cores):
-            asked = f"{cpus_of(resources):g} CPUs", f"{len(self.cores)}"
+        if cpus_of(resources) > self.cpus:
+            asked = f"{cpus_of(resources):g} CPUs", f"{self.cpus:g}"
         elif (resources.memory or 0) > self.memory:
             asked = f"{format_size(resources.memory or 0)} of memory", format_size(self.memory)
         elif resources.gpus and (has := self.gpus.never(resources.gpus, resources.gpu_kind)):
             asked = gpus_shown(resources.gpus, resources.gpu_kind), has
         if not asked[0]:
             return None
-        return Reason("does_not_fit", f"it asks for {asked[0]}; this host has {asked[1]}", "ask for less")
+        where = "this host" if self._here else "the place that it runs in"
+        return Reason("does_not_fit", f"it asks for {asked[0]}; {where} has {asked[1]}", "ask for less")
 
     def take(self, resources: Resources) -> list[int] | None:
         """The GPUs given (often none), or None when there is no room now."""

@@ -208,13 +208,14 @@ class _Copy:
         if not self._upper:
             return True
         own = f"{self._upper}/{name}"
-        if os.path.isfile(own):
-            return not overlay.only_metadata(own)
-        return self._behind_renamed_folder(name)
+        if os.path.isfile(own) and not overlay.only_metadata(own):
+            return True
+        return self._renamed(name)
 
-    def _behind_renamed_folder(self, name: str) -> bool:
+    def _renamed(self, name: str) -> bool:
+        """Whether the file, or a folder that it lies in, is shown from below under another name than it has there."""
         parts = name.split("/")
-        return any(overlay.renamed_folder(f"{self._upper}/{'/'.join(parts[:n])}") for n in range(1, len(parts)))
+        return any(overlay.renamed(f"{self._upper}/{'/'.join(parts[:n])}") for n in range(1, len(parts) + 1))
 
 
 def _differs(source: str, was: tuple[int, int, int, int]) -> bool:

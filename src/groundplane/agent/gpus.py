@@ -24,11 +24,11 @@ class GpuPool:
     """A GPU is known by the N of its /dev/nvidiaN. All but the reading is on the loop's thread.
 
     Where there are device nodes a thread reads NVML from the start on, so that nobody waits for it later. Without an
-    answer the nodes are counted, and what they are is not known for this agent's life.
+    answer the nodes are counted, and what they are is not known for this agent's life. folder: "" has none.
     """
 
     def __init__(self, folder: str = "/dev", read: Callable[[], Gpus] = _read) -> None:
-        names = os.listdir(folder)
+        names = os.listdir(folder) if folder else []
         self._nodes = sorted(int(match[1]) for match in map(_NODE.fullmatch, names) if match)
         self._read = read
         self._answer: Gpus | str = "NVML has not answered"  # the thread's only gift

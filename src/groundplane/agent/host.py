@@ -50,6 +50,7 @@ class Host:
         self._changed = changed
         self.book = book
         self.capacity = Capacity()
+        self._elsewhere: dict[str, Capacity] = {}  # by channel
         self.groups = Groups(agent)
         self.segments = Segments(home, agent)
         self._snapshots = Snapshots(home)
@@ -93,7 +94,7 @@ class Host:
             return Reason("start_failed", "there is no command to run", fault=Fault.PLATFORM)
         if not _is_name(name) or not _is_name(launch.run):
             return Reason("start_failed", f"{name!r} of {launch.run!r} cannot name a folder", fault=Fault.PLATFORM)
-        if refused := self.capacity.never(launch.resources):
+        if refused := self._capacity(launch).never(launch.resources):
             return refused
         if space < _FLOOR or self._journal.stuck:
             return Reason(
@@ -104,6 +105,18 @@ class Host:
             )
         self._take_in(launch)
         return None
+
+    def _capacity(self, launch: Launch) -> Capacity:
+        """What it shares with others."""
+        place = launch.place
+        if place is None:
+            return self.capacity
+        found = self._elsewhere.get(launch.channel)
+        if found is None:
+            found = self._elsewhere[launch.channel] = Capacity(place)
+        elif (found.cpus, found.memory) != (place.cpus, place.memory):
+            found.resize(place)
+        return found
 
     def _take_in(self, launch: Launch) -> None:
         self.book.accept(launch.attempt, launch.epoch, launch.run, launch.channel)
@@ -155,7 +168,7 @@ class Host:
             attempt, streams = handover.restored(entry)
             launch = attempt.launch
             self.book.accept(attempt.name, attempt.epoch, launch.run, launch.channel)
-            self.capacity.hold(launch.resources, attempt.gpus, attempt.cores)
+            self._capacity(launch).hold(launch.resources, attempt.gpus, attempt.cores)
             attempt.holds_room = True
             self.runner.adopt(attempt, streams, grouped=entry["grouped"])
             self._journal.add("starting", attempt.name, b',"epoch":%d,"run":%s' % (attempt.epoch, texts(launch.run)))
@@ -219,11 +232,15 @@ class Host:
     def _schedule(self) -> None:
         if not self.line or self.holding or self._journal.stuck:
             return
-        room = self.capacity.room()
+        here = self.capacity.room()
+        rooms = {channel: capacity.room() for channel, capacity in self._elsewhere.items()}
         chosen: list[Attempt] = []
         for attempt in list(islice(self.line.values(), _LOOKED_AT)):
+            room = rooms[attempt.launch.channel] if attempt.launch.place else here
             if not room.left:
-                break
+                if not rooms:
+                    break
+                continue
             # What does not fit keeps its place: the room that it waits for is not given to those behind it.
             if not room.fits(attempt.launch.resources):
                 continue
@@ -273,13 +290,13 @@ class Host:
             self._end_unstarted(attempt)
 
     def _start(self, attempt: Attempt) -> None:
-        resources = attempt.launch.resources
-        gpus = self.capacity.take(resources)
+        resources, capacity = attempt.launch.resources, self._capacity(attempt.launch)
+        gpus = capacity.take(resources)
         if gpus is None:
             return
         del self.line[attempt.name]
         attempt.gpus, attempt.holds_room = gpus, True
-        attempt.cores = self.capacity.cores_for(resources)
+        attempt.cores = capacity.cores_for(resources)
         try:
             self.runner.start(attempt)
         except (NotStarted, OSError) as error:
@@ -299,8 +316,9 @@ class Host:
     def _gone(self, attempt: Attempt) -> None:
         """Nothing of its tree is left."""
         if attempt.holds_room:
-            self.capacity.give_back(attempt.launch.resources, attempt.gpus)
-            self.capacity.leave_cores(attempt.cores)
+            capacity = self._capacity(attempt.launch)
+            capacity.give_back(attempt.launch.resources, attempt.gpus)
+            capacity.leave_cores(attempt.cores)
             attempt.holds_room = False
         if attempt.launch.proxy:
             proxies.settle(self._home, attempt)

@@ -165,8 +165,8 @@ def only_metadata(path: str) -> bool:
     return True
 
 
-def renamed_folder(path: str) -> bool:
-    """Whether a folder in the upper folder shows a renamed one of below."""
+def renamed(path: str) -> bool:
+    """Whether a file or folder in the upper folder shows one of below that has another name there."""
     try:
         os.getxattr(path, REDIRECT)
     except OSError:

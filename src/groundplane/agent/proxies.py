@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from groundplane.agent.attempts import Attempt
@@ -9,6 +10,8 @@ from groundplane.model.reasons import Fault, Reason
 from groundplane.spi import layout, wire
 from groundplane.spi.launch import Verdict
 
+AT_ONCE = signal.SIGUSR1
+"""Tells a proxy that the grace is over; SIGTERM has told it that the work shall end."""
 EXTRA_GRACE = 10.0
 """Seconds that a proxy has, beyond the work's own grace, to end what it stands for and to say how that ended."""
 

@@ -203,7 +203,7 @@ class Runner:
             delay = max(0.0, attempt.begun + timeout - now)
             attempt.timeout_timer = self._loop.later(delay, partial(self._timed_out, attempt))
         if attempt.stopping:
-            self._loop.later(max(0.0, attempt.kill_at - now), partial(self._kill, attempt))
+            self._kill_later(attempt)
         self._watch(attempt, attempt.pid, Stage.RUNNING)
         self._started(attempt)
 
@@ -340,10 +340,22 @@ class Runner:
         attempt.kill_at = deadline if first else min(attempt.kill_at, deadline)
         attempt.stopping = True
         if first and grace > 0:
-            left = self._tree(attempt)
+            # A proxy passes it on, and needs its helpers (ssh) for that.
+            left = [attempt.pid] if attempt.launch.proxy and attempt.stage is Stage.RUNNING else self._tree(attempt)
             processes.send(left, signal.SIGTERM)
             processes.send(left, signal.SIGCONT)
-        self._loop.later(max(0.0, attempt.kill_at - now), partial(self._kill, attempt))
+        self._kill_later(attempt)
+
+    def _kill_later(self, attempt: Attempt) -> None:
+        """When its grace is over; a proxy is told before to end what it stands for at once."""
+        left = attempt.kill_at - time.monotonic()
+        if attempt.launch.proxy:
+            self._loop.later(max(0.0, left - proxies.EXTRA_GRACE), partial(self._hurry, attempt))
+        self._loop.later(max(0.0, left), partial(self._kill, attempt))
+
+    def _hurry(self, attempt: Attempt) -> None:
+        if attempt.stage is Stage.RUNNING and self.active.get(attempt.name) is attempt:
+            processes.send([attempt.pid], proxies.AT_ONCE)
 
     def _kill(self, attempt: Attempt) -> None:
         """Until the main process has ended; from then on `_end_strays` goes on."""

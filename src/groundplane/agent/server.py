@@ -192,7 +192,7 @@ class Server:
             ok=not host.journal_stuck,
             message="ready" if not host.journal_stuck else "the disk is full",
             hint="" if not host.journal_stuck else "free some space; it goes on by itself",
-            cpus=float(len(host.capacity.cores)),
+            cpus=host.capacity.cpus,
             memory=host.capacity.memory,
             gpus=gpus.count,
             devices=gpus.found,

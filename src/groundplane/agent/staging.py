@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -281,13 +282,24 @@ def give(launch: Launch, path: str) -> None:
 
 
 def _give_all(launch: Launch, tree: str, support: str, staged: Staged) -> None:
+    if os.geteuid() != 0:
+        return
     for top in (tree, support):
         give(launch, top)
         for folder, folders, files in os.walk(top):
             for name in (*folders, *files):
                 give(launch, f"{folder}/{name}")
+            if staged.mode == "overlay":  # what it shows from below are the store's files, which only root may write
+                for name in files:
+                    _make_writable(f"{folder}/{name}")
     for name in staged.placed:
         staged.placed[name] = signature(os.lstat(f"{tree}/{name}"))
+
+
+def _make_writable(path: str) -> None:
+    mode = os.lstat(path).st_mode
+    if stat.S_ISREG(mode) and not mode & stat.S_IWUSR:
+        os.chmod(path, stat.S_IMODE(mode) | stat.S_IWUSR)
 
 
 def _write(path: str, data: bytes, mode: int) -> Signature:

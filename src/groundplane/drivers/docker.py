@@ -6,6 +6,7 @@ leftovers, tables and outputs are then what they are for any other attempt, and 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -18,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from groundplane.drivers.agent import AgentDriver
-from groundplane.drivers.docker_container import COMMAND, PREFIX, SUPPORT, container_name
+from groundplane.drivers.docker_container import COMMAND
+from groundplane.drivers.docker_spec import PREFIX, SUPPORT, container_name
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.oci import archive
 from groundplane.oci.address import Address, from_environment, parse
 from groundplane.oci.engine import Engine, Refused
 from groundplane.spi import layout, wire
-from groundplane.spi.driver import Health
+from groundplane.spi.driver import Changes, Health
 from groundplane.spi.images import Image, Progress
-from groundplane.spi.launch import Launch, Submission
+from groundplane.spi.launch import Launch, Phase, Place, Submission
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ _WORKER = 1000
 """User and group that work runs as where the agent is root: no container's work is."""
 _SPEC = ".container.json"
 _BELIEVED = 30.0  # seconds that an image which was there counts as being there
+_ANSWERS_WITHIN = 4.0
 
 
 class DockerDriver(AgentDriver):
@@ -45,7 +48,8 @@ class DockerDriver(AgentDriver):
         self._address = address
         self._engines = threading.local()
         self._seen: dict[str, float] = {}
-        self._leftover: set[str] = set()
+        self._info: Mapping[str, Any] | None = None
+        self._swept = False  # whether no container can be left that nobody asks for any more
 
     @staticmethod
     def configured(home: Path, name: str, options: Mapping[str, str]) -> DockerDriver:
@@ -59,12 +63,11 @@ class DockerDriver(AgentDriver):
     def check(self) -> Health:
         host = self._health()
         try:
-            info = self._engine.call("GET", "/info")
+            info = self._info = self._engine.call("GET", "/info")
         except Refused as refused:
             return replace(host, ok=False, message=f"the engine refuses: {refused.message}", facts={})
         except Unavailable as error:
             return replace(host, ok=False, message=error.message, hint=error.hint, facts={})
-        self.__dict__["_rootless"] = _is_rootless(info)
         cpus = float(info["NCPU"])
         return Health(
             ok=host.ok,
@@ -93,29 +96,56 @@ class DockerDriver(AgentDriver):
     def submit(self, launches: Sequence[Launch]) -> list[Submission]:
         return super().submit([self._proxied(launch) for launch in launches])
 
+    def changes(self, cursor: str, timeout: float) -> Changes:
+        changes = super().changes(cursor, timeout)
+        if any(seen.reason is not None and seen.reason.code == "image_missing" for seen in changes.observations):
+            self._seen.clear()  # somebody has removed it: what was seen is believed no more
+        return changes
+
     def cleanup(self, attempts: Sequence[str]) -> None:
-        super().cleanup(attempts)
-        self._leftover.update(container_name(attempt) for attempt in attempts)
-        for name in sorted(self._leftover):
-            try:
-                self._engine.call("DELETE", f"/containers/{name}", {"force": 1, "v": 1})
-            except Refused as refused:
-                if refused.status not in (404, 409):  # gone, or going
-                    log.warning("container not removed name=%s error=%s", name, refused.message)
-            except Unavailable as error:  # with the next one
-                log.warning("containers not removed count=%d error=%s", len(self._leftover), error.message)
-                return
-            self._leftover.discard(name)
+        try:
+            for attempt in attempts:
+                self._remove(container_name(attempt))
+            super().cleanup(attempts)
+            if attempts and not self._swept:
+                self._sweep()
+                self._swept = True
+        except Unavailable as error:
+            self._swept = False
+            if error.code != "backend_unavailable":
+                raise
+            log.warning("containers not removed, later then error=%s", error.message)
+            super().cleanup(attempts)
+
+    def _sweep(self) -> None:
+        """Removes the containers of attempts that nobody knows any more: the engine was away when they were to go, or
+        this control plane had not begun."""
+        wanted = json.dumps({"label": [f"ground.agent={self.site}"]})
+        found = self._engine.call("GET", "/containers/json", {"all": 1, "filters": wanted})
+        attempts = [each["Labels"]["ground.attempt"] for each in found]
+        for seen in super().observe(attempts):
+            if seen.phase is Phase.UNKNOWN:
+                self._remove(container_name(seen.attempt))
+
+    def _remove(self, name: str) -> None:
+        try:
+            self._engine.call("DELETE", f"/containers/{name}", {"force": 1, "v": 1})
+        except Refused as refused:
+            if refused.status not in (404, 409):  # gone, or going
+                log.warning("container not removed name=%s error=%s", name, refused.message)
 
     # --- images -------------------------------------------------------------------------------------------------------
 
     def ping(self) -> None:
+        engine = Engine(self.address, silence=_ANSWERS_WITHIN)
         try:
-            self._engine.call("GET", "/version")
+            engine.ping(tries=1)
         except Refused as refused:
             raise Unavailable(
                 f"the Docker engine at {self.address.url} refuses: {refused.message}", code="backend_unavailable"
             ) from refused
+        finally:
+            engine.close()
 
     def image_name(self, image: Image) -> str:
         return image.reference
@@ -168,7 +198,8 @@ class DockerDriver(AgentDriver):
             raise TypeError(f"attempt {launch.attempt} has no image to run in")
         as_root = os.geteuid() == 0
         user = f"{_WORKER}:{_WORKER}" if as_root else f"{os.getuid()}:{os.getgid()}"
-        if self._rootless:  # its root is this user
+        info = self._known()
+        if _is_rootless(info):  # its root is this user
             user, as_root = "0:0", False
         support = str(layout.support(self._home, launch.attempt))
         spec = {
@@ -202,6 +233,7 @@ class DockerDriver(AgentDriver):
             channel=self._channel_name,
             proxy=True,
             owner=_WORKER if as_root else None,
+            place=None if self.address.shares_files else Place(float(info["NCPU"]), info["MemTotal"]),
         )
 
     @cached_property
@@ -209,12 +241,15 @@ class DockerDriver(AgentDriver):
         """Raises Invalid where the environment's is none."""
         return self._address or from_environment(os.environ)
 
-    @cached_property
-    def _rootless(self) -> bool:
-        try:
-            return _is_rootless(self._engine.call("GET", "/info"))
-        except (Unavailable, Refused):
-            return False
+    def _known(self) -> Mapping[str, Any]:
+        """What the engine says of itself, as it was when it was last asked. Raises Unavailable."""
+        info = self._info
+        if info is None:
+            try:
+                info = self._info = self._engine.call("GET", "/info")
+            except Refused as refused:
+                raise Unavailable(f"the Docker engine refuses: {refused.message}", code="backend_unavailable") from None
+        return info
 
     @property
     def _engine(self) -> Engine:

@@ -2,10 +2,10 @@
 
 See `COMMAND`: started by its name or as a module it would be compiled, or looked for, each time.
 
-The container's output is its output, a SIGTERM to it is one to the container, and at its end `Spec.verdict` says how
-the container ended. The work's variables come as its own, each name behind `PREFIX`, so that none is in a file. An
-engine on this host mounts the working copy; to an engine elsewhere it is carried, and back. It imports little, for its
-start is part of every container's.
+The container's output is its output, a SIGTERM to it is one to the container, a SIGUSR1 (the grace is over) kills it,
+and at its end `Spec.verdict` says how the container ended. The work's variables come as its own, each name behind
+`PREFIX`, so that none is in a file. An engine on this host mounts the working copy; to an engine elsewhere it is
+carried, and back. It imports little, for its start is part of every container's.
 """
 
 from __future__ import annotations
@@ -15,83 +15,40 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
+from groundplane.drivers.docker_output import Output, seconds
+from groundplane.drivers.docker_spec import Spec, container
 from groundplane.drivers.docker_usage import Usage
 from groundplane.model.errors import Unavailable
 from groundplane.model.faults import Fault
-from groundplane.oci.address import Address
-from groundplane.oci.engine import Engine, Refused, frames
+from groundplane.oci.engine import Engine, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 COMMAND = ("-I", "-c", "import sys; from groundplane.drivers.docker_container import main; main(sys.argv[1])")
 """Arguments of an interpreter; the path of the `Spec` follows."""
-PREFIX = "GROUND_WORK_"
-WORK, SUPPORT = "/ground/work", "/ground/support"
-_PATIENCE = 60.0
+_PATIENCE = 60.0  # seconds that an engine may be away before the start
+_OUTAGE = 600.0  # and while the work runs: nothing is gained by giving it up earlier
 _AGAIN = 0.2
 _SAMPLES = 0.1
 _LINGERS = 2.0
 _LOOKS = 0.004
-_SHARED_MEMORY = 1 << 30
-"""Bytes that `/dev/shm` may hold: the engine's 64 MiB are too few for what shares arrays between processes."""
-_LARGEST_LOG = "1000g"
-"""Never reached: the engine's log is only read where its stream broke, and must then have it all."""
-
-
-class Spec:
-    """A JSON object with all of these names.
-
-    tree, support: folders of this host, mounted where the engine shares its files. verdict: file. user: as `User` of
-    the engine's API. pinned: to the cores that this process may use. grace: seconds between SIGTERM and SIGKILL.
-    """
-
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        self.address = Address(body["url"], body["tls"])
-        self.image: str = body["image"]
-        self.argv: list[str] = body["argv"]
-        self.attempt: str = body["attempt"]
-        self.agent: str = body["agent"]
-        self.tree: str = body["tree"]
-        self.support: str = body["support"]
-        self.verdict: str = body["verdict"]
-        self.user: str = body["user"]
-        self.network: bool = body["network"]
-        self.pinned: bool = body["pinned"]
-        self.cpus: float | None = body["cpus"]
-        self.memory: int | None = body["memory"]
-        self.grace: float = body["grace"]
-
-    @property
-    def folders(self) -> dict[str, str]:
-        """Path in the container -> folder of this host."""
-        return {WORK: self.tree, SUPPORT: self.support}
-
-    @property
-    def name(self) -> str:
-        """The container's."""
-        return container_name(self.attempt)
-
-    @property
-    def task(self) -> str:
-        """The attempt without its number."""
-        return self.attempt.rpartition(".")[0]
-
-
-def container_name(attempt: str) -> str:
-    """What an attempt's container is called."""
-    return f"ground-{attempt}"
+_ANSWERS_WITHIN = 2.0
+_ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM})
 
 
 class Ended(Exception):
-    """The work cannot be followed to an end of its own; reason: as `model.reasons.Reason` in JSON."""
+    """The work has no end of its own that could be told; reason: as `model.reasons.Reason` in JSON."""
 
-    def __init__(self, code: str, message: str, hint: str = "", fault: Fault = Fault.USER) -> None:
+    def __init__(
+        self, code: str, message: str, hint: str = "", fault: Fault = Fault.USER, exit_code: int | None = None
+    ) -> None:
         super().__init__(message)
         self.reason = {"code": code, "message": message, "hint": hint, "fault": fault}
+        self.exit_code = exit_code
 
 
 class Proxy:
@@ -100,9 +57,10 @@ class Proxy:
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._engine = Engine(spec.address)
-        self._aside = Engine(spec.address)  # signal handlers speak here, in the middle of what the other one does
-        self._written = {1: 0, 2: 0}
-        self._usage = Usage(self._aside, spec.name, here=spec.address.shares_files)
+        self._output = Output(self._engine, spec.name)
+        # A connection of its own: the handler speaks there, in the middle of what the other one does.
+        self._usage = Usage(Engine(spec.address), spec.name, here=spec.address.shares_files)
+        self._agent = os.getppid()
         self._kill_at = 0.0
         self._stopping = False
         self._running = False
@@ -110,6 +68,9 @@ class Proxy:
     def run(self) -> dict[str, Any]:
         """The `spi.launch.Verdict` as JSON has it."""
         signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGUSR1, self._on_kill)
+        signal.signal(signal.SIGALRM, self._on_sample)
+        signal.setitimer(signal.ITIMER_REAL, _SAMPLES, _SAMPLES)
         try:
             self._make()
             state = self._follow()
@@ -117,11 +78,15 @@ class Proxy:
                 self._carrying().fetch(self._engine, self._spec.name, self._spec.folders)
             reason = _out_of_memory(self._spec, state)
         except Ended as ended:
-            return {"reason": ended.reason}
+            return {"exit_code": ended.exit_code, "reason": ended.reason}
         except Unavailable as error:
             return {"reason": _lost(error.message).reason}
         except Refused as refused:
             return {"reason": _lost(refused.message).reason}
+        except BrokenPipeError:
+            self._abandon()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         cpu, memory = self._usage.figures
         return {"exit_code": state["ExitCode"], "cpu": cpu, "memory": memory, "reason": reason}
 
@@ -136,6 +101,9 @@ class Proxy:
         self._remove_earlier()
         try:
             self._create()
+        except UnicodeEncodeError as error:
+            text = f"its command or a variable has bytes that are no text, and a container's cannot: {error.object!r}"
+            raise Ended("start_failed", text, "give the file another name, or put the value into a file") from error
         except Refused as refused:
             if refused.status == 404:
                 text = f"the engine has no image {self._spec.image}"
@@ -149,18 +117,20 @@ class Proxy:
         if self._spec.attempt.endswith(".1"):
             return
         wanted = json.dumps({"label": [f"ground.task={self._spec.task}"]})
-        for found in self._patiently("GET", "/containers/json", {"all": 1, "filters": wanted}):
-            self._patiently("DELETE", f"/containers/{found['Id']}", {"force": 1, "v": 1}, allowed=(404, 409))
+        while left := self._patiently("GET", "/containers/json", {"all": 1, "filters": wanted}):
+            for found in left:
+                self._patiently("DELETE", f"/containers/{found['Id']}", {"force": 1, "v": 1}, allowed=(404, 409))
 
     def _create(self) -> None:
+        made = container(self._spec)
         try:
-            self._patiently("POST", "/containers/create", {"name": self._spec.name}, _body(self._spec))
+            self._patiently("POST", "/containers/create", {"name": self._spec.name}, made)
         except Refused as refused:
             if refused.status != 409:
                 raise
             # Asked twice, for the first answer was lost; or a leftover of the same attempt. It has not begun.
             self._patiently("DELETE", f"/containers/{self._spec.name}", {"force": 1, "v": 1}, allowed=(404,))
-            self._patiently("POST", "/containers/create", {"name": self._spec.name}, _body(self._spec))
+            self._patiently("POST", "/containers/create", {"name": self._spec.name}, made)
 
     # --- while it runs ------------------------------------------------------------------------------------------------
 
@@ -169,101 +139,115 @@ class Proxy:
         sock, reader = self._engine.attach(self._spec.name)
         if self._stopping:
             raise Ended("cancelled", "it was cancelled before it began")
-        self._running = True
         try:
             self._engine.call("POST", f"/containers/{self._spec.name}/start", tries=1)
         except Refused as refused:
             raise _not_started(self._spec, refused.message) from refused
-        signal.signal(signal.SIGALRM, self._on_sample)
-        signal.setitimer(signal.ITIMER_REAL, _SAMPLES, _SAMPLES)
-        try:
-            self._copy(frames(reader), skip={})
-            sock.close()
-            return self._end()
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        self._running = True
+        if self._stopping:  # told while it was being started
+            self._signal(signal.SIGTERM)
+        whole = self._output.copy(reader)
+        sock.close()
+        return self._end(whole)
 
-    def _end(self) -> Mapping[str, Any]:
+    def _end(self, whole: bool) -> Mapping[str, Any]:
         """Waits until the engine says that it has ended; where its stream broke, its output goes on from there."""
-        broken = False
+        outage = False
         while True:
             try:
+                if not whole:
+                    info = self._patiently("GET", "/info", patience=_OUTAGE)
+                    if outage and not info["LiveRestoreEnabled"]:
+                        raise _lost("it was restarted, and its containers ended with it")
+                    whole = self._output.go_on(seconds(info["SystemTime"]) - time.time())
                 state = self._state()
-                if not state["Running"]:
-                    if state["ExitCode"] < 128 or self._stopping or state["OOMKilled"] or broken or self._answers():
-                        return state
-                    raise ConnectionAbortedError("it is ending, and its containers with it")  # noqa: TRY301
-                self._copy(self._logged(), skip=dict(self._written))
-            except (Unavailable, ConnectionAbortedError) as error:
-                if not self._patiently("GET", "/info")["LiveRestoreEnabled"]:
-                    raise _lost("it was restarted, and its containers ended with it") from error
-                self._copy(self._logged(), skip=dict(self._written))
-            broken = True
+                if whole and not state["Running"]:
+                    self._judge(state)
+                    return state
+                whole = False
+            except Unavailable:
+                outage, whole = True, False
+            time.sleep(_AGAIN)
 
     def _state(self) -> Mapping[str, Any]:
         """How it is: its stream ends a moment before it does, so one that still runs is asked again for a while."""
         deadline = time.monotonic() + _LINGERS
         while True:
-            state = self._engine.call("GET", f"/containers/{self._spec.name}/json", tries=1)["State"]
+            try:
+                state = self._engine.call("GET", f"/containers/{self._spec.name}/json", tries=1)["State"]
+            except Refused as refused:
+                if refused.status == 404:
+                    raise _interfered("it was removed") from refused
+                raise
             if not state["Running"] or time.monotonic() > deadline:
                 return state
             time.sleep(_LOOKS)
 
-    def _logged(self) -> Iterator[tuple[int, bytes]]:
-        """What the engine's own log has, until the container's end or the next outage."""
-        query = {"stdout": 1, "stderr": 1, "follow": 1}
-        try:
-            yield from self._engine.framed("GET", f"/containers/{self._spec.name}/logs", query)
-        except Unavailable:
+    def _judge(self, state: Mapping[str, Any]) -> None:
+        """Raises Unavailable where the engine is ending, which ends its containers; Ended where it never began, or
+        somebody else ended it."""
+        if self._stopping:
             return
-
-    def _copy(self, found: Iterator[tuple[int, bytes]], skip: dict[int, int]) -> None:
-        """skip: bytes of each stream that were copied before."""
+        code: int = state["ExitCode"]
+        # One that is ending listens no more, or (systemd listens for it) does not answer; it answers old connections.
+        probe = Engine(self._spec.address, silence=_ANSWERS_WITHIN)
         try:
-            for number, data in found:
-                known = min(skip.get(number, 0), len(data))
-                if known:
-                    skip[number] -= known
-                    data = data[known:]
-                self._written[number] += len(data)
-                while data:
-                    data = data[os.write(number, data) :]
-        except (ConnectionError, TimeoutError):
-            return  # the engine ended: what it has not sent is in its log
-
-    def _answers(self) -> bool:
-        """Whether the engine takes requests: one that is ending ends its containers after it stopped listening."""
-        probe = Engine(self._spec.address)
-        try:
-            probe.call("GET", "/_ping", tries=1)
-        except ValueError:
-            return True  # it says OK, which is no JSON
-        except (Unavailable, Refused):
-            return False
+            probe.ping()
         finally:
             probe.close()
-        return True
+        if not code or state["OOMKilled"]:
+            return
+        if code in (126, 127) and self._output.errors.startswith(b"[FATAL tini"):
+            raise _not_started(self._spec, self._output.errors.decode(errors="replace").strip().lower(), code)
+        wanted = {"container": [self._spec.name], "event": ["kill"]}
+        query = {
+            "filters": json.dumps(wanted),
+            "since": f"{seconds(state['StartedAt']):.6f}",
+            "until": f"{seconds(state['FinishedAt']) + 0.01:.6f}",
+        }
+        for event in self._engine.events("GET", "/events", query):
+            number = int(event["Actor"]["Attributes"].get("signal", 0))
+            if number in _ENDING:
+                raise _interfered(f"{signal.Signals(number).name} was sent to it", code)
+        self._engine.ping(tries=1)  # it could have been another one that answered: started again meanwhile
 
     # --- signals ------------------------------------------------------------------------------------------------------
 
     def _on_stop(self, *_: object) -> None:
         self._stopping = True
-        if not self._kill_at:
-            self._kill_at = time.monotonic() + self._spec.grace
-            self._signal("SIGTERM")
+        self._signal(signal.SIGTERM)
+
+    def _on_kill(self, *_: object) -> None:
+        self._stopping = True
+        self._kill_at = time.monotonic()
 
     def _on_sample(self, *_: object) -> None:
-        self._usage.sample()
+        if os.getppid() != self._agent:
+            self._abandon()
+        if self._running:
+            self._usage.sample()
         if self._kill_at and time.monotonic() > self._kill_at:
             self._kill_at = time.monotonic() + 1.0
-            self._signal("SIGKILL")
+            self._signal(signal.SIGKILL)
 
-    def _signal(self, name: str) -> None:
-        if self._running:
-            try:
-                self._aside.call("POST", f"/containers/{self._spec.name}/kill", {"signal": name})
-            except (Refused, Unavailable) as error:  # it has ended; or the engine has, and then it is found out
-                sys.stderr.write(f"groundplane: {name} was not delivered: {error}\n")
+    def _signal(self, number: signal.Signals) -> None:
+        if not self._running:
+            return
+        aside = Engine(self._spec.address)
+        try:
+            aside.call("POST", f"/containers/{self._spec.name}/kill", {"signal": number.name})
+        except (Refused, Unavailable) as error:  # it has ended; or the engine has, and then it is found out
+            sys.stderr.write(f"groundplane: {number.name} was not delivered: {error}\n")
+        finally:
+            aside.close()
+
+    def _abandon(self) -> NoReturn:
+        """The agent was killed: what becomes of this attempt will not be known, and another one is made."""
+        try:
+            Engine(self._spec.address).call("DELETE", f"/containers/{self._spec.name}", {"force": 1, "v": 1})
+        except (Refused, Unavailable):
+            pass  # who cleans up, or begins the next attempt, removes it
+        os._exit(1)
 
     def _patiently(
         self,
@@ -271,10 +255,12 @@ class Proxy:
         path: str,
         query: Mapping[str, object] | None = None,
         body: object = None,
+        *,
         allowed: tuple[int, ...] = (),
+        patience: float = _PATIENCE,
     ) -> Any:
-        """The same call until the engine answers, for a minute. allowed: errors that are as good as an answer."""
-        deadline = time.monotonic() + _PATIENCE
+        """The same call until the engine answers. allowed: errors that are as good as an answer."""
+        deadline = time.monotonic() + patience
         while True:
             try:
                 return self._engine.call(method, path, query, body)
@@ -288,50 +274,6 @@ class Proxy:
                 raise
 
 
-def _body(spec: Spec) -> dict[str, Any]:
-    """The container as the engine's API describes it."""
-    env = [f"{name.removeprefix(PREFIX)}={value}" for name, value in os.environ.items() if name.startswith(PREFIX)]
-    env += [f"GROUND_ATTEMPT={spec.attempt}", f"TMPDIR={SUPPORT}/tmp", "HOME=/tmp"]  # noqa: S108
-    host: dict[str, Any] = {
-        "NetworkMode": "bridge" if spec.network else "none",
-        "ReadonlyRootfs": True,
-        "Tmpfs": {"/tmp": "rw,nosuid,nodev,mode=1777"},  # noqa: S108
-        "ShmSize": _SHARED_MEMORY,
-        "Init": True,
-        "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges"],
-        "UsernsMode": "host",
-        "LogConfig": {"Type": "local", "Config": {"max-size": _LARGEST_LOG, "max-file": "1", "compress": "false"}},
-    }
-    if spec.address.shares_files:
-        host["Mounts"] = [
-            {"Type": "bind", "Source": source, "Target": target} for target, source in spec.folders.items()
-        ]
-    else:
-        host["Mounts"] = [{"Type": "volume", "Target": target} for target in spec.folders]
-    if spec.cpus:
-        host["NanoCpus"] = round(spec.cpus * 1e9)
-    if spec.memory:
-        host |= {"Memory": spec.memory, "MemorySwap": spec.memory}
-    cores = sorted(os.sched_getaffinity(0))
-    if spec.pinned:
-        host["CpusetCpus"] = ",".join(map(str, cores))
-    if devices := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        host["DeviceRequests"] = [{"Driver": "nvidia", "DeviceIDs": devices.split(","), "Capabilities": [["gpu"]]}]
-    return {
-        "Image": spec.image,
-        "Entrypoint": [spec.argv[0]],
-        "Cmd": list(spec.argv[1:]),
-        "Env": env,
-        "User": spec.user,
-        "WorkingDir": WORK,
-        "AttachStdout": True,
-        "AttachStderr": True,
-        "Labels": {"ground.attempt": spec.attempt, "ground.task": spec.task, "ground.agent": spec.agent},
-        "HostConfig": host,
-    }
-
-
 def _out_of_memory(spec: Spec, state: Mapping[str, Any]) -> Mapping[str, str] | None:
     if not (spec.memory and state["OOMKilled"] and state["ExitCode"]):
         return None
@@ -341,16 +283,26 @@ def _out_of_memory(spec: Spec, state: Mapping[str, Any]) -> Mapping[str, str] | 
     return Ended("out_of_memory", text, "ask for more memory, or work on less at a time").reason
 
 
-def _not_started(spec: Spec, said: str) -> Ended:
+def _not_started(spec: Spec, said: str, exit_code: int | None = None) -> Ended:
     if "executable file not found" in said or "no such file or directory" in said:
-        return Ended("missing_engine", f"image {spec.image} has no {spec.argv[0]}", "choose an image that has it")
-    return Ended("start_failed", f"its container did not start: {said}")
+        text = f"image {spec.image} has no {spec.argv[0]}"
+        return Ended("missing_engine", text, "choose an image that has it", exit_code=exit_code)
+    return Ended("start_failed", f"its container did not start: {said}", exit_code=exit_code)
+
+
+def _interfered(what: str, exit_code: int | None = None) -> Ended:
+    return Ended(
+        code="stopped_outside",
+        message=f"somebody else ended its container: {what}",
+        hint="by `docker stop`, `docker kill` or `docker rm`; to end a run there is `ground runs cancel`",
+        exit_code=exit_code,
+    )
 
 
 def _lost(said: str) -> Ended:
     return Ended(
         "backend_unavailable",
-        f"the Docker engine was lost while it ran: {said}",
+        f"the Docker engine was lost: {said}",
         "it is run again by itself, unless the step says rerun = false",
         Fault.BACKEND,
     )

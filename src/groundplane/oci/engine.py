@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import quote, urlencode
 
 from groundplane.model.errors import Outside
 from groundplane.oci.address import Address
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
 _VERSION = "v1.41"
 """Of Docker 20.10, the oldest engine that is met; newer ones speak it too."""
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~/")
 TAR = {"Content-Type": "application/x-tar"}
 
 
@@ -36,16 +36,22 @@ class Refused(Exception):
 class Engine:
     """One engine; a connection is kept between calls. Not for two threads at once.
 
+    silence: seconds without a byte after which it counts as away; None: it may take its time.
     Every method raises Refused, and Outside `backend_unavailable` when the engine does not answer.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, silence: float | None = None) -> None:
         self.address = address
+        self._silence = silence
         self._kept = self._connection()
 
     def close(self) -> None:
         """Ends the kept connection; the next call makes a new one."""
         self._kept.close()
+
+    def ping(self, tries: int = 2) -> None:
+        """Whether it answers."""
+        self.call("GET", "/version", tries=tries)
 
     def call(
         self, method: str, path: str, query: Mapping[str, object] | None = None, body: object = None, *, tries: int = 2
@@ -135,7 +141,7 @@ class Engine:
             raise self._unreachable(error) from error
 
     def _connection(self) -> Connection:
-        return Connection(self.address.connect, "docker", None)
+        return Connection(self.address.connect, "docker", None, self._silence)
 
     def _unreachable(self, error: ConnectionLostError) -> Outside:
         return Outside(
@@ -158,7 +164,13 @@ def frames(reader: BufferedReader) -> Iterator[tuple[int, bytes]]:
 
 
 def _target(path: str, query: Mapping[str, object] | None) -> str:
-    return f"/{_VERSION}{quote(path)}" + (f"?{urlencode(query)}" if query else "")
+    given = "&".join(f"{name}={_escaped(str(value))}" for name, value in (query or {}).items())
+    return f"/{_VERSION}{_escaped(path)}" + (f"?{given}" if given else "")
+
+
+def _escaped(text: str) -> str:
+    """As urllib.parse.quote, whose import would be a tenth of a container's process's."""
+    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in text.encode())
 
 
 def _check(status: int, content: bytes) -> None:

@@ -81,8 +81,11 @@ class Connection:
     connect: makes a connected socket, or raises OSError. host: the Host header. token: sent as bearer, when given.
     """
 
-    def __init__(self, connect: Callable[[], socket.socket], host: str, token: str | None) -> None:
+    def __init__(
+        self, connect: Callable[[], socket.socket], host: str, token: str | None, silence: float | None = None
+    ) -> None:
         self._connect = connect
+        self._silence = silence
         self._head = f"Host: {host}\r\n" + (f"Authorization: Bearer {token}\r\n" if token else "")
         self._socket: socket.socket | None = None
         self._reader: BufferedReader | None = None
@@ -116,7 +119,7 @@ class Connection:
                 head += "Transfer-Encoding: chunked\r\n"
             for name, value in (headers or {}).items():
                 head += f"{name}: {value}\r\n"
-            self._socket.settimeout(STREAM_SILENCE if stream else None)
+            self._socket.settimeout(STREAM_SILENCE if stream else self._silence)
             self._socket.sendall(head.encode() + b"\r\n" + (body if isinstance(body, bytes) else b""))
             if body is not None and not isinstance(body, bytes):
                 for piece in filter(None, body):

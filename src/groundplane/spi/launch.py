@@ -39,6 +39,14 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """What a place that is not this host has in all."""
+
+    cpus: float
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """One attempt, ready to start.
 
@@ -52,6 +60,7 @@ class Launch:
     channel: whose followers are told of it, where several drivers hand over to one agent; "" is the local one's.
     proxy: its process stands for work that runs elsewhere, under that place's limits: the agent sets none, and reads
     how the work ended from a `Verdict`. owner: user and group id that its folders are given to, where the agent may.
+    place: set where that is not this host: what its channel's launches share; None: they share this host.
     """
 
     attempt: str
@@ -71,6 +80,7 @@ class Launch:
     channel: str = ""
     proxy: bool = False
     owner: int | None = None
+    place: Place | None = None
 
 
 class Phase(StrEnum):
