@@ -13,7 +13,7 @@ from groundplane.spi import wire
 
 VERSION = 1
 _HEADER = "# Written by `ground env lock`: do not edit.\n"
-_HINT = "take the file from version control, or write it anew: ground env lock"
+_HINT = "take the file from version control, or delete it and write it anew: ground env lock"
 
 
 def write(locks: Iterable[Lock]) -> str:
@@ -35,9 +35,11 @@ def read(text: str, file: str = "ground.lock") -> dict[str, Lock]:
     except tomllib.TOMLDecodeError as error:
         raise Invalid(f"{file} is damaged: {error}", hint=_HINT) from None
     version = body.get("version")
-    if not isinstance(version, int) or version > VERSION:
+    if type(version) is not int or version < 1:
+        raise Invalid(f"{file} is damaged: it tells no version of itself", hint=_HINT)
+    if version > VERSION:
         raise Invalid(
-            f"{file} is of version {version!r}, and this Groundplane knows {VERSION}", hint="update Groundplane"
+            f"{file} is of version {version}, and this Groundplane knows {VERSION}", hint="update Groundplane"
         )
     tables = body.get("environments", {})
     if not isinstance(tables, Mapping):

@@ -45,7 +45,7 @@ def verify(envelope: bytes, public_key: Ed25519PublicKey, image: Image, lock: Lo
         found = dsse.Envelope.from_dict(json.loads(envelope))
         found.verify([signer.SSlibKey.from_crypto(public_key)], 1)
         statement: dict[str, Any] = json.loads(found.payload)
-    except (VerificationError, ValueError, KeyError, TypeError) as error:
+    except (VerificationError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"its provenance is not signed by this control plane's key, or was altered ({type(error).__name__})"]
     problems: list[str] = []
     signed = [subject["digest"].get("sha256") for subject in statement["subject"]]

@@ -53,7 +53,10 @@ def test_what_was_written_is_read(found: list[Lock]) -> None:
     [
         ("x =", "damaged"),
         ("version = 2", "version 2"),
-        ("", "version None"),
+        ("", "no version"),
+        ("version = 0", "no version"),
+        ("version = true", "no version"),
+        ('version = "1"', "no version"),
         ("version = 1\nenvironments = 3", "environments is no table"),
         ("version = 1\n[environments.a]\nfoo = 1", "environments.a.foo: no such key"),
         ("version = 1\n[environments.a]\ndefinition = 3", "environments.a.definition is no text"),

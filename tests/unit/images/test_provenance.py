@@ -41,7 +41,8 @@ def test_what_was_altered_is_told(tmp_path: Path) -> None:
     altered["payload"] = base64.b64encode(base64.b64decode(altered["payload"]).replace(b"4.5.0", b"4.5.1")).decode()
     public = keys.public(tmp_path)
     assert "altered" in provenance.verify(json.dumps(altered).encode(), public, IMAGE, LOCK)[0]
-    assert "altered" in provenance.verify(b"{}", public, IMAGE, LOCK)[0]
+    for other in (b"{}", b"{", b"[]", b"\xff\xfe", b'{"payload": 1, "payloadType": 2, "signatures": []}'):
+        assert "altered" in provenance.verify(other, public, IMAGE, LOCK)[0]
     assert "altered" in provenance.verify(envelope, keys.public(tmp_path / "other"), IMAGE, LOCK)[0]
     assert "of image" in provenance.verify(envelope, public, replace(IMAGE, manifest="0" * 64), LOCK)[0]
     assert "names lock" in provenance.verify(envelope, public, IMAGE, replace(LOCK, version="4.5.1"))[0]
