@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +49,8 @@ def lock(names: tuple[str, ...], builder: str | None, as_json: bool) -> None:
     from groundplane.cli import output
     from groundplane.client import locks
 
-    result = _followed(locks.request(names, builder=builder), "lock")
-    locks.write(result.pop("lock"))
+    locks.check_writable(locks.request(names))
+    result = _written(lambda request: _followed(request, "lock"), names, builder=builder)
     if as_json:
         output.print_json(result)
         return
@@ -67,13 +67,8 @@ def lock(names: tuple[str, ...], builder: str | None, as_json: bool) -> None:
 def build(names: tuple[str, ...], builder: str | None, offline: str | None, as_json: bool) -> None:
     """Build the images of these environments, or of all. What is built already is left as it is."""
     from groundplane.cli import output
-    from groundplane.client import locks
 
-    request = locks.request(names, builder=builder, offline=offline)
-    result = _followed(request, "build")
-    text = result.pop("lock")
-    if text != request.lock:
-        locks.write(text)
+    result = _written(lambda request: _followed(request, "build"), names, builder=builder, offline=offline)
     if as_json:
         output.print_json(result)
         return
@@ -250,9 +245,9 @@ def attest(name: str, installer: Path, as_json: bool) -> None:
     with installer.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     facts = {"name": installer.name, "sha256": digest, "size": str(installer.stat().st_size)}
+    locks.check_writable(locks.request((name,)))
     with Client() as client:
-        result = client.environments("attest", locks.request((name,), installer=facts))
-    locks.write(result.pop("lock"))
+        result = _written(lambda request: client.environments("attest", request), (name,), installer=facts)
     row = result["environments"][0]
     if as_json:
         output.print_json(row)
@@ -275,6 +270,19 @@ def _asked(names: tuple[str, ...], action: str) -> Any:
 
     with Client() as client:
         return client.environments(action, locks.request(names))
+
+
+def _written(ask: Callable[[EnvironmentRequest], Any], names: tuple[str, ...], **asked: Any) -> Any:
+    """The result of what changes ground.lock, once that is written. When somebody else has changed it meanwhile, it is
+    asked for anew: what was built is there then."""
+    from groundplane.client import locks
+
+    while True:
+        request = locks.request(names, **asked)
+        result = ask(request)
+        if locks.write(request, result.pop("lock")):
+            return result
+        print(f"{locks.LOCK} was changed by somebody else meanwhile: once more", file=sys.stderr)
 
 
 def _followed(request: EnvironmentRequest, action: str) -> Any:

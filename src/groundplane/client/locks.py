@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from groundplane.client import context
 from groundplane.client.targets import SPEC, text_of
-from groundplane.model.errors import Invalid
+from groundplane.model.errors import Invalid, Unavailable
 from groundplane.model.requests import EnvironmentRequest, PushRequest
 
 LOCK = "ground.lock"
+_WRITABLE = "make the folder writable for you; images that are built already are kept"
 
 
 def request(
@@ -49,15 +52,29 @@ def push_request(name: str, reference: str, here: Path | None = None) -> PushReq
     return PushRequest(name, reference, str(folder), spec, lock)
 
 
-def write(text: str, here: Path | None = None) -> bool:
-    """Writes ground.lock, whole or not at all; whether it is another than before."""
-    path = (here or Path.cwd()) / LOCK
+def check_writable(asked: EnvironmentRequest) -> None:
+    """Raises Unavailable where ground.lock could not be written in the end: hours of building may lie between."""
+    if not os.access(asked.folder, os.W_OK):
+        raise Unavailable(f"{LOCK} cannot be written in {asked.folder}", hint=_WRITABLE)
+
+
+def write(asked: EnvironmentRequest, text: str) -> bool:
+    """Puts what came of the request into ground.lock, whole or not at all. False when somebody has written another one
+    since it was asked for: nothing is written then, and it is to be asked for again."""
+    if text == asked.lock:
+        return True
+    folder = Path(asked.folder)
+    path, fresh = folder / LOCK, folder / f".{LOCK}.{os.getpid()}"
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if path.read_text(encoding="utf-8") == text:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if (text_of(path) if path.is_file() else "") != asked.lock:
             return False
-    except FileNotFoundError:
-        pass
-    fresh = path.with_name(f".{LOCK}.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be written: {error.strerror}", hint=_WRITABLE) from error
+    finally:
+        fresh.unlink(missing_ok=True)
+        os.close(handle)
     return True
