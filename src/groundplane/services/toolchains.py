@@ -13,8 +13,9 @@ from groundplane.model.errors import NotFound
 from groundplane.services import engines, gate
 from groundplane.services.access import PLATFORM, Actor
 from groundplane.services.platform import Platform
-from groundplane.toolchains import catalog, registry
+from groundplane.toolchains import catalog, registry, versions
 from groundplane.toolchains import install as installation
+from groundplane.toolchains.catalog import KnownEngine
 
 _HIDDEN = ("command",)  # a way to start, not a language
 
@@ -32,7 +33,16 @@ def show(platform: Platform, name: str, context: Context) -> dict[str, Any]:
         entry = catalog.entry(name)
     except NotFound:  # a plugin's
         return {**shown, "summary": "", "catalogue": []}
-    return {**shown, "summary": entry.summary, "catalogue": [asdict(engine) for engine in entry.engines]}
+    return {**shown, "summary": entry.summary, "catalogue": [known(engine) for engine in entry.engines]}
+
+
+def known(engine: KnownEngine) -> dict[str, Any]:
+    """What the catalogue knows of it. support_ends: the last day, by the version's suite or its makers."""
+    rows: list[dict[str, Any]] = []
+    for each in engine.versions:
+        ends = versions.support_end(each)
+        rows.append({**asdict(each), "support_ends": ends.isoformat() if ends else ""})
+    return {**asdict(engine), "versions": rows}
 
 
 def install(platform: Platform, actor: Actor, name: str) -> Iterator[str]:

@@ -72,7 +72,8 @@ def no_suite(found: Match) -> Invalid:
     if found.licensed:
         return Invalid(
             f"{found.engine} needs a licence: no image of it can be built from packages",
-            hint="name an image that has it (image = …), or attest the one installed here: ground env attest",
+            hint='name an image that has it (image = "…"), or note what is installed here: '
+            "ground env attest NAME --installer FILE",
         )
     suites = [v.version for v in _engine(found.engine, exact=True)[1].versions if _suite(v)]
     near = f"; Debian has {', '.join(suites)}" if suites else ""
@@ -123,7 +124,7 @@ def support_warning(engine: str, version: str, today: date) -> str | None:
         known = match(engine, version).version
     except (Invalid, NotFound):
         return None
-    ends = _end(known)
+    ends = support_end(known)
     if ends is None or today <= ends:
         return None
     newer = newest(engine, known.version)
@@ -131,8 +132,8 @@ def support_warning(engine: str, version: str, today: date) -> str | None:
     return f"{engine} {known.version} has been without support since {ends.isoformat()}{after}"
 
 
-def _end(known: KnownVersion) -> date | None:
-    """The last day on which somebody mends it: of its suite, or of its makers."""
+def support_end(known: KnownVersion) -> date | None:
+    """The last day on which somebody mends it: its suite, where one has it, else its makers; None when unknown."""
     days = [SUITE_ENDS[_suite(known)]] if _suite(known) in SUITE_ENDS else []
     if known.support_ends and not days:
         year, month = map(int, known.support_ends.split("-")[:2])
