@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundplane.images.disk import full
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.model.locks import Deb
 
@@ -87,9 +88,7 @@ class Apt:
         """Fetches the indices; their signatures are checked."""
         done = self._run("apt-get", "update", "-qq")
         if "No space left on device" in done.stderr:
-            raise Unavailable(
-                f"the disk that holds {self._folder} is full", hint="make space there, then try again", code="no_space"
-            )
+            raise full(self._folder)
         if done.returncode != 0 or "Err:" in done.stdout or "W: Failed" in done.stderr:
             said = _last(done.stderr) or _last(done.stdout)
             raise Unavailable(
@@ -100,16 +99,15 @@ class Apt:
 
     def resolve(self, wanted: Sequence[str]) -> list[Deb]:
         """The essential packages and these with all that they need, by name. Raises Invalid for what is not there."""
-        # apt counts itself as essential; work in an image has no use for it.
+        # apt counts itself as essential, even where it is told to leave itself out; work in an image has no use for it.
         done = self._run(
             "apt-get",
             "install",
             "-s",
             "-qq",
             "--allow-change-held-packages",
-            "?essential",
+            "?and(?essential,?not(?exact-name(apt)))",
             *wanted,
-            *(() if "apt" in wanted else ("apt-",)),
         )
         if done.returncode != 0:
             raise self._unknown(done.stderr)

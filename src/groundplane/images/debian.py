@@ -13,9 +13,10 @@ from pathlib import Path
 from groundplane.images import debs, languages, layers, turns
 from groundplane.images.apt import Apt
 from groundplane.images.debs import Debs
+from groundplane.images.disk import told_when_full
 from groundplane.images.downloads import Downloads, put_into_pool
 from groundplane.images.rootfs import HOME, USER, Rootfs
-from groundplane.images.store import ImageStore, Stage, own_reference, told_when_full
+from groundplane.images.store import ImageStore, Stage, own_reference
 from groundplane.model.errors import Unavailable
 from groundplane.model.locks import Base, Deb, Lock, Native
 from groundplane.spi.images import Image, Layer, Progress, Recipe
@@ -53,10 +54,13 @@ class DebianBuilder:
 
     def build(self, lock: Lock, progress: Progress, pool: Path | None = None) -> Image:
         """From the locked files alone. Raises Unavailable `image_build_failed` where other bytes come out."""
+        known = self._store.find(lock.recipe)
+        if known is not None and not known.is_of(lock):  # of another lock, by other tools: the lock counts
+            self._store.remove(known.recipe)
         image = self._image(lock, (), (), pool, progress, probed=(lock.program, lock.probe))
-        made = tuple(layer.diff for layer in image.layers)
-        if lock.layers and made != lock.layers:
+        if not image.is_of(lock):
             self._store.remove(image.recipe)
+            made = tuple(layer.diff for layer in image.layers)
             pairs = zip(made, lock.layers, strict=False)
             number = next((n for n, (is_, was) in enumerate(pairs) if is_ != was), min(len(made), len(lock.layers)))
             raise Unavailable(
@@ -67,7 +71,7 @@ class DebianBuilder:
             )
         return image
 
-    def pool(self, lock: Lock, folder: Path, progress: Progress) -> int:
+    def pool(self, lock: Lock, folder: Path, progress: Progress) -> set[str]:
         """Every .deb of it, and every file of its language's packages."""
         files = self._debs.fetched(lock, debs.of(lock), None, progress)
         for deb, path in files.values():
@@ -76,7 +80,7 @@ class DebianBuilder:
             paths = languages.fetched(lock, self._downloads, None, scratch, progress)
         for file, path in zip(lock.native.files if lock.native else (), paths, strict=True):
             put_into_pool(path, folder, file.file, file.sha256)
-        return len(files) + len(paths)
+        return {*files, *(file.sha256 for file in (lock.native.files if lock.native else ()))}
 
     # --- resolving --------------------------------------------------------------------------------------------------
 

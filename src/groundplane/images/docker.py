@@ -98,8 +98,10 @@ class DockerBuilder:
     def build(self, lock: Lock, progress: Progress, pool: Path | None = None) -> Image:
         """What the lock names, exactly. Raises Unavailable `image_build_failed` where something else comes out."""
         known = self._store.find(lock.recipe)
-        if known is not None:
+        if known is not None and known.is_of(lock):
             return known
+        if known is not None:  # of another lock: this one counts
+            self._store.remove(known.recipe)
         if pool is not None:
             with turns.alone(self._store.folder, lock.recipe):
                 return pooled.take(self._store, lock, self._empty(lock), pool)
@@ -114,7 +116,7 @@ class DockerBuilder:
             raise _other(lock, made, config)
         return image
 
-    def pool(self, lock: Lock, folder: Path, progress: Progress) -> int:
+    def pool(self, lock: Lock, folder: Path, progress: Progress) -> set[str]:
         """The image itself: neither a registry nor a build would give it again for certain."""
         return pooled.put(self._store, self.build(lock, progress), folder)
 

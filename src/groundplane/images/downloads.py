@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -16,6 +15,7 @@ from http.client import HTTPException
 from itertools import repeat
 from pathlib import Path
 
+from groundplane.images.disk import told_when_full
 from groundplane.model.errors import Unavailable
 from groundplane.spi.images import Progress
 
@@ -109,7 +109,8 @@ class Downloads:
                     with urllib.request.urlopen(url, timeout=_SECONDS) as source:  # noqa: S310 - addresses of a lock
                         while block := source.read(_CHUNK):
                             digest.update(block)
-                            _write(target, block, self._folder)
+                            with told_when_full(self._folder):
+                                target.write(block)
                 except urllib.error.HTTPError as error:
                     raise (_NotThere() if error.code in (404, 410) else _Unreadable(f"{error.code}")) from error
                 except urllib.error.URLError as error:
@@ -147,11 +148,11 @@ def put_into_pool(path: Path, folder: Path, name: str, sha256: str) -> None:
     target = folder / f"{sha256}-{name}"
     fresh = target.with_name(f".{target.name}.new")
     try:
-        shutil.copyfile(path, fresh)
-        fresh.replace(target)
-    except OSError as error:
+        with told_when_full(folder):
+            shutil.copyfile(path, fresh)
+            fresh.replace(target)
+    finally:
         fresh.unlink(missing_ok=True)
-        raise (_full(folder, error) or error) from error
 
 
 def in_pool(folder: Path, sha256: str) -> Path | None:
@@ -165,21 +166,6 @@ class _NotThere(Exception):
 
 class _Unreadable(Exception):
     """The address gave something else, or nothing."""
-
-
-def _write(target: object, block: bytes, folder: Path) -> None:
-    try:
-        target.write(block)  # type: ignore[attr-defined]
-    except OSError as error:
-        raise (_full(folder, error) or error) from error
-
-
-def _full(folder: Path, error: OSError) -> Unavailable | None:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return None
-    return Unavailable(
-        f"the disk that holds {folder} is full", hint="make space there, then try again", code="no_space"
-    )
 
 
 def _digest(path: Path) -> str:

@@ -13,14 +13,14 @@ from groundplane.model.locks import Lock
 from groundplane.spi.images import Image, Layer
 
 
-def put(store: ImageStore, image: Image, folder: Path) -> int:
-    """Puts the image's files there, beside what is there; how many it has."""
+def put(store: ImageStore, image: Image, folder: Path) -> set[str]:
+    """Puts the image's files there, beside what is there; what they are kept under."""
     blobs = {image.config: "config.json"} | {layer.digest: "layer.tar.gz" for layer in image.layers}
     for digest, name in blobs.items():
         put_into_pool(store.blob(digest), folder, name, digest)
     # Last: what has the manifest has all.
     put_into_pool(store.blob(image.manifest), folder, "manifest.json", image.recipe)
-    return len(blobs) + 1
+    return {*blobs, image.recipe}
 
 
 def take(store: ImageStore, lock: Lock, image: Image, folder: Path) -> Image:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from groundplane.images.disk import full
 from groundplane.model.errors import Unavailable
 from groundplane.model.locks import Deb
 from groundplane.spi.images import Progress
@@ -219,7 +220,7 @@ class Rootfs:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if code != 0:
-            raise _failed(kept)
+            raise _failed(kept, self._scratch)
 
 
 def _included(debs: Mapping[str, tuple[Deb, Path]]) -> list[str]:
@@ -233,9 +234,9 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _failed(lines: Sequence[str]) -> Unavailable:
+def _failed(lines: Sequence[str], scratch: Path) -> Unavailable:
     if any("No space left on device" in line for line in lines):
-        return Unavailable("the disk is full: the image could not be built", hint="make space there", code="no_space")
+        return full(scratch.parent)
     told = [line for line in lines if line.startswith(("E:", "dpkg: error", "dpkg-deb: error", "mmdebstrap failed"))]
     said = next(
         (line for line in told if "mmdebstrap failed" not in line), (told or list(lines) or ["no word of why"])[-1]

@@ -9,7 +9,6 @@ scratch/                                       of builds that run; each folder i
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import gzip
 import hashlib
@@ -27,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from groundplane.images.disk import told_when_full
 from groundplane.model.errors import Unavailable
 from groundplane.spi import wire
 from groundplane.spi.images import Image, Layer
@@ -140,7 +140,6 @@ class ImageStore:
         built_at: int,
         probe: str = "",
         program: str = "",
-        labels: Mapping[str, str] | None = None,
         architecture: str = "amd64",
     ) -> Image:
         """Makes an image of layers. config: OCI's (`Env`, `User`, `Cmd`, …). epoch: seconds, the `created` of its
@@ -150,11 +149,11 @@ class ImageStore:
             "architecture": architecture,
             "os": "linux",
             "created": created,
-            "config": {**config, **({"Labels": dict(labels)} if labels else {})},
+            "config": config,
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.diff}" for layer in layers]},
             "history": [{"created": created, "created_by": f"groundplane {builder}"} for _ in layers],
         }
-        image = Image(recipe, builder, reference, "", "", tuple(layers), built_at, probe, program, labels or {})
+        image = Image(recipe, builder, reference, "", "", tuple(layers), built_at, probe, program)
         return self.add_configured(image, _canonical(body))
 
     def add_configured(self, image: Image, config: bytes) -> Image:
@@ -173,7 +172,7 @@ class ImageStore:
         return self.record(replace(image, manifest=manifest_digest, config=config_digest))
 
     def record(self, image: Image) -> Image:
-        """Has the image count; one whose blobs are elsewhere (in a Docker engine) has empty digests in its layers."""
+        """Has the image count."""
         self._put(self.folder / "records" / f"{image.recipe}.json", wire.encode(image))
         self._write_index()
         return image
@@ -186,10 +185,6 @@ class ImageStore:
         """All of them, by recipe."""
         paths = sorted((self.folder / "records").glob("*.json"))
         return [image for path in paths if (image := _read(path, Image)) is not None]
-
-    def holds(self, image: Image) -> bool:
-        """Whether its blobs are here, and not only in a Docker engine."""
-        return bool(image.layers) and all(layer.digest for layer in image.layers)
 
     def costs(self) -> dict[str, tuple[int, int]]:
         """recipe -> (bytes that only this image has, bytes that others have too)."""
@@ -237,8 +232,6 @@ class ImageStore:
     def check(self, image: Image) -> list[str]:
         """What of the image is not what its digest says: a sentence each."""
         found: list[str] = []
-        if not self.holds(image):
-            return found
         for digest, what in ((image.manifest, "manifest"), (image.config, "configuration")):
             found += self._differs(digest, what)
         for layer in image.layers:
@@ -345,7 +338,7 @@ class ImageStore:
                 "annotations": {"org.opencontainers.image.ref.name": image.reference},
             }
             for image in self.images()
-            if self.holds(image) and self.blob(image.manifest).is_file()
+            if self.blob(image.manifest).is_file()
         ]
         index = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": entries}
         self._put(self.folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
@@ -393,18 +386,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextmanager
-def told_when_full(folder: Path) -> Generator[None]:
-    """A full disk becomes Unavailable `no_space` that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Unavailable(
-                f"the disk that holds {folder} is full",
-                hint="make space there (`ground images prune`), then try again",
-                code="no_space",
-            ) from error
-        raise

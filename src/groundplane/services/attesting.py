@@ -10,7 +10,6 @@ from groundplane.model.requests import EnvironmentRequest
 from groundplane.services import engines, environments, gate, licences, locking
 from groundplane.services.access import Actor
 from groundplane.services.platform import Platform
-from groundplane.toolchains import versions
 
 BUILDER = "attested"
 
@@ -26,7 +25,12 @@ def attest(platform: Platform, actor: Actor, request: EnvironmentRequest) -> dic
             f"environment {environment.name!r} is an image: its digest says what it is",
             hint='an installer is for toolchain = "matlab@R2024b" and the like',
         )
-    found = versions.match(environment.engine or environment.toolchain, environment.version)
+    found = environments.match(environment)
+    if not found.licensed:
+        raise Invalid(
+            f"environment {environment.name!r} is {found.engine}, which needs no licence: its packages are locked",
+            hint=f"ground env lock {environment.name}",
+        )
     spec = environments.engine_spec(found.engine)
     here = engines.find(platform, [spec], request.context, libraries=False)
     if here is None:

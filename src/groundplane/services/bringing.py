@@ -34,7 +34,7 @@ def driver_of(platform: Platform, backend: str) -> CanRunImages | None:
 
 def name(platform: Platform, connection: Connection, placed: Placement) -> str:
     """What its backend calls the image that the lock describes; "" while it is not built here."""
-    image = shelf.store(platform.home).find(plans.load_lock(connection, placed.lock).recipe)
+    image = shelf.built(platform.home, plans.load_lock(connection, placed.lock))
     driver = driver_of(platform, placed.backend)
     return driver.image_name(image) if image is not None and driver is not None else ""
 
@@ -43,7 +43,7 @@ def found(platform: Platform, connection: Connection, placed: Placement) -> Imag
     """The image that the task runs in, when it is where it runs; None when it has to be brought."""
     if not placed.lock:
         return None
-    image = shelf.store(platform.home).find(plans.load_lock(connection, placed.lock).recipe)
+    image = shelf.built(platform.home, plans.load_lock(connection, placed.lock))
     driver = driver_of(platform, placed.backend)
     try:
         return image if image is not None and driver is not None and driver.has(image) else None

@@ -94,7 +94,7 @@ def verify(platform: Platform, request: EnvironmentRequest, progress: Progress) 
     """Blobs against digests, envelope against key, image against lock: sentences that name what changed."""
     asked = locking.read(request)
     rows: list[dict[str, Any]] = []
-    for environment in asked.wanted:
+    for environment in asked.workable(progress):
         found = asked.lock(environment)
         progress(f"{environment.name}: reading its image")
         problems = _problems(platform, found)
@@ -112,7 +112,7 @@ def _problems(platform: Platform, found: Lock) -> Sequence[str]:
     if image is None:
         return [f"its image is not built here: ground env build {found.name}"]
     problems = list(store.check(image))
-    if found.layers and tuple(layer.diff for layer in image.layers) != found.layers:
+    if not image.is_of(found):
         problems.append("the image's layers are not those that ground.lock names")
     envelope = locking.document(platform, found, image, locking.PROVENANCE)
     if not envelope.is_file():
@@ -123,10 +123,14 @@ def _problems(platform: Platform, found: Lock) -> Sequence[str]:
 def document(platform: Platform, request: EnvironmentRequest, kind: str) -> bytes:
     """The image's SBOM or provenance, as it was written when the image was built."""
     _, found = _one(request)
-    image = None if found.attested else shelf.store(platform.home).find(found.recipe)
+    image = None if found.attested else shelf.built(platform.home, found)
     if image is None:
-        said = "is attested: there is no image of it" if found.attested else "is not built here"
-        raise NotFound(f"environment {found.name!r} {said}", hint=f"ground env build {found.name}")
+        if found.attested:
+            raise NotFound(
+                f"environment {found.name!r} is attested: there is no image of it",
+                hint=f"`ground env show {found.name}` has what is known of it",
+            )
+        raise NotFound(f"environment {found.name!r} is not built here", hint=f"ground env build {found.name}")
     path = locking.document(platform, found, image, kind)
     if not path.is_file():
         raise NotFound(f"the {kind} of environment {found.name!r} is gone", hint=f"ground env build {found.name}")
@@ -146,7 +150,7 @@ def outdated(platform: Platform, request: EnvironmentRequest, progress: Progress
     from groundplane.images import outdated as aging
 
     asked = locking.read(request)
-    locks = [lock for lock in map(asked.lock, asked.wanted) if not lock.attested]
+    locks = [lock for lock in map(asked.lock, asked.workable(progress)) if not lock.attested]
     rows = aging.rows(locks, platform.home / "images", security=request.security, progress=progress)
     if request.security:
         return rows

@@ -14,6 +14,7 @@ from groundplane.model.locks import Lock
 from groundplane.spi.images import Recipe
 from groundplane.spi.toolchain import EngineSpec
 from groundplane.toolchains import registry, versions
+from groundplane.toolchains.versions import Match
 
 LOCK_FILE = "ground.lock"
 _NATIVE = {"python": ("pylock.toml", "uv.lock"), "notebook": ("pylock.toml", "uv.lock"), "r": ("renv.lock",)}
@@ -53,6 +54,29 @@ def passed_over(environment: Environment, folder: Path) -> str:
     )
 
 
+def match(environment: Environment) -> Match:
+    """What its toolchain, engine and version mean. Raises Invalid and NotFound as `versions.match`, and Invalid for an
+    engine that the toolchain does not have."""
+    found = versions.match(environment.toolchain, environment.version)
+    if environment.engine in ("", found.engine):
+        return found
+    of = [spec.name for spec in registry.get(found.toolchain).engines]
+    if environment.toolchain != found.toolchain:  # the name of one engine
+        of = [found.engine]
+    if environment.engine not in of:
+        raise Invalid(
+            f"environment {environment.name!r} is {environment.toolchain}, and engine = {environment.engine!r} is none "
+            "of its engines",
+            hint=f"its engines: {', '.join(of)}",
+        )
+    return versions.match(environment.engine, environment.version)
+
+
+def licensed(environment: Environment) -> bool:
+    """Whether it is an engine that its owner has installed: of all others there are images."""
+    return bool(environment.toolchain) and match(environment).licensed
+
+
 def recipe(environment: Environment, folder: Path | None, builder: str | None = None) -> Recipe:
     """What a builder locks. builder: `docker` takes the engine's public image where a Debian suite would do."""
     if not environment.toolchain:
@@ -67,11 +91,11 @@ def recipe(environment: Environment, folder: Path | None, builder: str | None = 
             version=spec.version if spec else "",
             folder=folder,
         )
-    found = versions.match(environment.engine or environment.toolchain, environment.version)
+    found = match(environment)
     if builder == "docker":
         if not found.images:
             raise Invalid(
-                f"no public image of {found.engine} {found.version.version} is known",
+                f"no public image of {' '.join(filter(None, (found.engine, found.version.version)))} is known",
                 hint=f'leave --builder away, or write image = "…" in [environments.{environment.name}]',
             )
         environment = replace(environment, image=found.images[0])
@@ -115,7 +139,7 @@ def check_fresh(lock: Lock, wanted: str) -> None:
     if lock.definition != wanted:
         raise Invalid(
             f"{LOCK_FILE} holds another {lock.name!r} than ground.toml and the project's own lock files ask for now",
-            hint=f"ground env lock {lock.name}",
+            hint=f"ground env attest {lock.name} --installer FILE" if lock.attested else f"ground env lock {lock.name}",
             code="stale_lock",
         )
 

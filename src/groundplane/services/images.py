@@ -35,7 +35,7 @@ def show(platform: Platform, name: str) -> dict[str, Any]:
     layers = [
         {"diff": f"sha256:{each.diff}", "digest": f"sha256:{each.digest}", "size": each.size} for each in image.layers
     ]
-    return {**row, "config": f"sha256:{image.config}", "layers": layers, "labels": dict(image.labels)}
+    return {**row, "config": f"sha256:{image.config}", "layers": layers}
 
 
 def prune(platform: Platform, actor: Actor, *, everything: bool) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _named(platform: Platform, request: PushRequest) -> Image:
             f"environment {request.name!r} is a licensed engine: there is no image of it",
             hint="install it where it shall run",
         )
-    image = shelf.store(platform.home).find(lock.recipe)
+    image = shelf.built(platform.home, lock)
     if image is None:
         raise NotFound(
             f"the image of environment {request.name!r} is not built here", hint=f"ground env build {request.name}"

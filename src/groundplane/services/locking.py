@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from groundplane.model.environments import Environment
-from groundplane.model.errors import Invalid, NotFound, Unavailable
+from groundplane.model.errors import GroundError, Invalid, NotFound, Unavailable
 from groundplane.model.locks import Lock
 from groundplane.model.requests import EnvironmentRequest
 from groundplane.services import environments, gate, shelf, spec
@@ -26,22 +27,43 @@ _FIRST = 'add one: [environments.NAME] with toolchain = "r@4.5"'
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request, read. wanted: the environments that it names, all when none. locks: what ground.lock holds of
-    environments that ground.toml has."""
+    environments that ground.toml has. everything: none was named."""
 
     folder: Path
     wanted: tuple[Environment, ...]
     locks: Mapping[str, Lock]
+    everything: bool = False
+
+    def workable(self, progress: Progress, builder: str | None = None) -> tuple[Environment, ...]:
+        """Those wanted. A licensed engine that nobody has attested is left out, and told, unless it was named: there
+        is nothing to work on, and it must not hold up all others."""
+        found: list[Environment] = []
+        for environment in self.wanted:
+            idle = self.everything and environment.name not in self.locks and builder != "docker"
+            with _naming(environment):
+                idle = idle and environments.licensed(environment)
+            if idle:
+                progress(
+                    f"{environment.name} is left out, for its engine needs a licence: `ground env attest "
+                    f"{environment.name} --installer FILE` notes what is installed here"
+                )
+            else:
+                found.append(environment)
+        return tuple(found)
 
     def definition(self, environment: Environment) -> str:
         """See `environments.definition`."""
-        return environments.definition(environment, digests_in(self.folder), self.folder)
+        with _naming(environment):
+            return environments.definition(environment, digests_in(self.folder), self.folder)
 
     def lock(self, environment: Environment) -> Lock:
         """Its part of ground.lock. Raises NotFound when there is none, Invalid when it is of another definition."""
         found = self.locks.get(environment.name)
         if found is None:
+            way = "attest NAME --installer FILE" if environments.licensed(environment) else "lock NAME"
             raise NotFound(
-                f"{LOCK_FILE} has no environment {environment.name!r}", hint=f"ground env lock {environment.name}"
+                f"{LOCK_FILE} has no environment {environment.name!r}",
+                hint=f"ground env {way.replace('NAME', environment.name)}",
             )
         environments.check_fresh(found, self.definition(environment))
         return found
@@ -63,14 +85,18 @@ def read(request: EnvironmentRequest) -> Asked:
         folder=Path(request.folder),
         wanted=tuple(known[name] for name in request.names or known),
         locks={name: lock for name, lock in locks.items() if name in known},
+        everything=not request.names,
     )
 
 
 def lock(platform: Platform, actor: Actor, request: EnvironmentRequest, progress: Progress) -> dict[str, Any]:
     """Resolves, builds and probes. lock: the new text of ground.lock. changed: names of those that are other now."""
     asked = read(request)
+    wanted = asked.workable(progress, request.builder)
+    for environment in wanted:
+        _check(asked, environment, request.builder)
     made: list[Lock] = []
-    for environment in asked.wanted:
+    for environment in wanted:
         with gate.change(platform, actor, "environment.lock", environment.name, folder=request.folder):
             pass
         made.append(_locked(platform, asked, environment, request.builder, _named(environment.name, progress)))
@@ -85,23 +111,29 @@ def build(platform: Platform, actor: Actor, request: EnvironmentRequest, progres
     """The images of the locks. What has no lock yet, or one of another builder than asked for, is locked first."""
     asked = read(request)
     pool = _pool(request)
+    wanted = asked.workable(progress, request.builder)
+    unlocked = {each.name for each in wanted if pool is None and _needs_lock(asked, each, request.builder)}
+    for environment in wanted:
+        if environment.name in unlocked:
+            _check(asked, environment, request.builder)
+        else:
+            asked.lock(environment)
     fresh: list[Lock] = []
     rows: list[dict[str, Any]] = []
-    for environment in asked.wanted:
+    for environment in wanted:
         say = _named(environment.name, progress)
-        known = asked.locks.get(environment.name)
-        other = known is not None and request.builder not in (None, known.builder) and not known.attested
-        if pool is None and (known is None or other):
+        if environment.name in unlocked:
             known = _locked(platform, asked, environment, request.builder, say)
             fresh.append(known)
         else:
             known = asked.lock(environment)
-        built = not known.attested and shelf.store(platform.home).find(known.recipe) is None
+        built = not known.attested and shelf.built(platform.home, known) is None
         if built:
             with gate.change(platform, actor, "environment.build", environment.name, recipe=known.recipe):
                 pass
         if not known.attested:
-            image_of(platform, known, say, pool, asked.folder)
+            with _naming(environment):
+                image_of(platform, known, say, pool, asked.folder)
         rows.append({**row(platform, known), "built": built or known in fresh})
     return {"lock": written(asked, fresh) if fresh else request.lock, "environments": rows}
 
@@ -113,22 +145,23 @@ def pool(platform: Platform, actor: Actor, request: EnvironmentRequest, progress
         raise Invalid("a pool needs a folder", hint="ground env pool -o DIR")
     folder = Path(request.folder) / request.out
     folder.mkdir(parents=True, exist_ok=True)
-    files = 0
-    for environment in asked.wanted:
+    files: set[str] = set()
+    for environment in asked.workable(progress):
         found = asked.lock(environment)
         with gate.change(platform, actor, "environment.pool", environment.name, folder=str(folder)):
             pass
         if not found.attested:
             builder = shelf.builder(platform.home, found.builder, asked.folder)
-            files += builder.pool(found, folder, _named(environment.name, progress))
-    return {"folder": str(folder), "files": files}
+            with _naming(environment):
+                files |= builder.pool(found, folder, _named(environment.name, progress))
+    return {"folder": str(folder), "files": len(files)}
 
 
 def image_of(
     platform: Platform, lock: Lock, progress: Progress, pool: Path | None = None, folder: Path | None = None
 ) -> Image:
     """The lock's image with its documents: at once when it is built. folder: the project's, for its Dockerfile."""
-    found = shelf.store(platform.home).find(lock.recipe)
+    found = shelf.built(platform.home, lock)
     if found is None:
         found = shelf.builder(platform.home, lock.builder, folder).build(lock, progress, pool)
     _document(platform, lock, found)
@@ -142,7 +175,7 @@ def written(asked: Asked, made: Iterable[Lock]) -> str:
 
 def row(platform: Platform, found: Lock) -> dict[str, Any]:
     """A locked environment as `--json` shows it, but for its packages; image_digest is None when it is not built."""
-    image = None if found.attested else shelf.store(platform.home).find(found.recipe)
+    image = None if found.attested else shelf.built(platform.home, found)
     return {
         "name": found.name,
         "toolchain": found.toolchain,
@@ -170,7 +203,33 @@ def _locked(
     old, wanted = asked.locks.get(environment.name), asked.definition(environment)
     if old is not None and old.attested and old.definition == wanted:
         return old
-    return resolve(platform, environment, asked.folder, wanted, builder, progress)
+    with _naming(environment):
+        return resolve(platform, environment, asked.folder, wanted, builder, progress)
+
+
+def _needs_lock(asked: Asked, environment: Environment, builder: str | None) -> bool:
+    """Whether it has no lock yet, or one of another builder than asked for."""
+    known = asked.locks.get(environment.name)
+    return known is None or (builder not in (None, known.builder) and not known.attested)
+
+
+def _check(asked: Asked, environment: Environment, builder: str | None) -> None:
+    """Raises for what no builder could make, before hours have gone into the others."""
+    known = asked.locks.get(environment.name)
+    if known is None or not known.attested:
+        with _naming(environment):
+            environments.recipe(environment, asked.folder, builder)
+
+
+@contextmanager
+def _naming(environment: Environment) -> Generator[None]:
+    """An error says which environment it is about."""
+    try:
+        yield
+    except GroundError as error:
+        if repr(environment.name) not in error.message:
+            error.message = f"environment {environment.name!r}: {error.message}"
+        raise
 
 
 def resolve(

@@ -63,7 +63,7 @@ class Places:
         site = self._platform.driver(backend).site
         if chosen is None:
             return Placement(backend, site), None, None
-        if not _licensed(chosen):
+        if not environments.licensed(chosen):
             raise Invalid(
                 f"environment {chosen.name!r} is an image, and backend {backend!r} runs what is installed there",
                 hint="run it where images run: --on docker",
@@ -155,16 +155,11 @@ def inside(
     specs = toolchain.engines_for(head, command)
     wanted = engine or chosen.engine
     if not wanted and chosen.toolchain:
-        wanted = versions.match(chosen.toolchain, chosen.version).engine
+        wanted = environments.match(chosen).engine
     elif not wanted and chosen.image:
         wanted = versions.engine_of_image(chosen.image)
     free = [spec for spec in specs if not versions.is_licensed(spec.name)]
     return next((spec for spec in specs if spec.name == wanted), (free or list(specs))[0])
-
-
-def engine_of(chosen: Environment) -> str:
-    """The engine that the environment is about."""
-    return versions.match(chosen.engine or chosen.toolchain, chosen.version).engine
 
 
 def check_version(chosen: Environment, lock: Lock | None, found: PlannedEngine) -> None:
@@ -179,10 +174,3 @@ def check_version(chosen: Environment, lock: Lock | None, found: PlannedEngine) 
             hint=f"put the other version first on PATH{attest}",
             code="wrong_version",
         )
-
-
-def _licensed(chosen: Environment) -> bool:
-    """Whether it is an engine that its owner has installed: of all others there are images."""
-    if not chosen.toolchain:
-        return False
-    return versions.match(chosen.engine or chosen.toolchain, chosen.version).licensed

@@ -12,7 +12,7 @@ from groundplane.model.errors import Invalid, NotFound
 from groundplane.model.pipelines import Pipeline, Step
 from groundplane.model.quantities import format_size
 from groundplane.model.resources import Resources
-from groundplane.services import bringing, gpus, placing, snapshots, spec
+from groundplane.services import bringing, environments, gpus, placing, snapshots, spec
 from groundplane.services import engines as host_engines
 from groundplane.services.plans import Placement, PlannedEngine, RunPlan
 from groundplane.services.platform import Platform, now
@@ -112,7 +112,7 @@ def _placed(
     if "/" in program:  # of the working copy, or absolute: the start will tell
         return PlannedEngine(toolchain=toolchain.name, name=PurePosixPath(program).name), placed
     if chosen is not None and step.script is not None:
-        engine = engine or placing.engine_of(chosen)
+        engine = engine or environments.match(chosen).engine
     found = _located(platform, toolchain, step, request.context, engine, sha256, head)
     if chosen is not None and step.script is not None:
         placing.check_version(chosen, lock, found)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from groundplane.model.errors import NotFound
 from groundplane.model.locks import Lock
 from groundplane.spi import wire
-from groundplane.spi.images import Builder
+from groundplane.spi.images import Builder, Image
 
 if TYPE_CHECKING:
     from groundplane.images.store import ImageStore
@@ -25,6 +25,12 @@ def store(home: Path) -> ImageStore:
     from groundplane.images.store import ImageStore
 
     return ImageStore(home / "images")
+
+
+def built(home: Path, lock: Lock) -> Image | None:
+    """The lock's image, when it is here. One that came out otherwise than locked is none."""
+    found = store(home).find(lock.recipe)
+    return found if found is not None and found.is_of(lock) else None
 
 
 def resolved(home: Path, definition: str) -> Lock | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -64,12 +64,15 @@ class Image:
     built_at: int
     probe: str = ""
     program: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def size(self) -> int:
         """Bytes of its layers as they lie there."""
         return sum(layer.size for layer in self.layers)
+
+    def is_of(self, lock: Lock) -> bool:
+        """Whether its layers are those that the lock names; a lock that is being made names none yet."""
+        return not lock.layers or tuple(layer.diff for layer in self.layers) == lock.layers
 
 
 class Builder(Protocol):
@@ -88,6 +91,6 @@ class Builder(Protocol):
         alone. Idempotent; killed at any instant it leaves nothing that counts."""
         ...
 
-    def pool(self, lock: Lock, folder: Path, progress: Progress) -> int:
-        """Puts every file that the build needs into the folder, beside what is there; how many are there for it."""
+    def pool(self, lock: Lock, folder: Path, progress: Progress) -> set[str]:
+        """Puts every file that the build needs into the folder, beside what is there; what they are kept under."""
         ...

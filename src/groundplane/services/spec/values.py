@@ -21,12 +21,14 @@ _MOST = 2**53
 
 
 def named(what: str) -> Callable[[Any], Any]:
+    what = f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
+
     def check(value: Any) -> Any:
         if isinstance(value, str) and not _NAME.fullmatch(value):
             raise ValueError(
-                f"'latest' stands for the newest run and is no name for a {what}"
+                f"'latest' stands for the newest run and is no name for {what}"
                 if value == "latest"
-                else f"{value!r} is no name for a {what}: use letters a-z, digits, `_` and `-`, at most 100"
+                else f"{value!r} is no name for {what}: use letters a-z, digits, `_` and `-`, at most 100"
             )
         return value
 
