@@ -1,4 +1,4 @@
-"""docs/reference.md names every command, option, variable, reason and error code that there is."""
+"""docs/reference.md names every command, option and variable that there is; a page of docs/ every code."""
 
 from __future__ import annotations
 
