@@ -37,7 +37,7 @@ def locked(ground: Ground, *wheels: str) -> None:
     wanted = Environment("deep", toolchain="matlab", version="R2024b", gpu=Gpu(1))
     made = Lock(
         name="deep",
-        definition=environments.definition(wanted, lambda name: None),
+        definition=environments.definition(wanted, lambda name: None, ground.project),
         toolchain="matlab",
         engine="matlab",
         version="R2024b",
