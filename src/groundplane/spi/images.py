@@ -68,6 +68,11 @@ class Image:
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
+    def ours(self) -> bool:
+        """Whether its name is one that was given to it here: others' images keep theirs."""
+        return self.reference.endswith(f":{self.recipe[:16]}")
+
+    @property
     def size(self) -> int:
         """Bytes of its layers as they lie there."""
         return sum(layer.size for layer in self.layers)
