@@ -217,6 +217,7 @@ class DockerDriver(AgentDriver):
             "pinned": resources.cpus is not None and self.address.shares_files,
             "cpus": resources.cpus,
             "memory": resources.memory,
+            "told_by_output": bool(launch.command.sentinel),
             "grace": launch.grace,
         }
         command = replace(

@@ -159,7 +159,11 @@ class Proxy:
                     info = self._patiently("GET", "/info", patience=_OUTAGE)
                     if outage and not info["LiveRestoreEnabled"]:
                         raise _lost("it was restarted, and its containers ended with it")
+                    ended_alone = outage and not self._looked_at()["Running"]
                     whole = self._output.go_on(seconds(info["SystemTime"]) - time.time())
+                    if ended_alone:
+                        self._miss()
+                    outage = False
                 state = self._state()
                 if whole and not state["Running"]:
                     self._judge(state)
@@ -169,19 +173,27 @@ class Proxy:
                 outage, whole = True, False
             time.sleep(_AGAIN)
 
+    def _miss(self) -> None:
+        """Nobody read what it printed from the engine's end to its own."""
+        if self._spec.told_by_output:
+            raise _lost("it ended meanwhile, and whether it succeeded was in what it printed")
+        sys.stderr.write("groundplane: it ended while the Docker engine was away: its last lines may be missing here\n")
+        sys.stderr.flush()
+
     def _state(self) -> Mapping[str, Any]:
         """How it is: its stream ends a moment before it does, so one that still runs is asked again for a while."""
         deadline = time.monotonic() + _LINGERS
-        while True:
-            try:
-                state = self._engine.call("GET", f"/containers/{self._spec.name}/json", tries=1)["State"]
-            except Refused as refused:
-                if refused.status == 404:
-                    raise _interfered("it was removed") from refused
-                raise
-            if not state["Running"] or time.monotonic() > deadline:
-                return state
+        while (state := self._looked_at())["Running"] and time.monotonic() < deadline:
             time.sleep(_LOOKS)
+        return state
+
+    def _looked_at(self) -> Mapping[str, Any]:
+        try:
+            return self._engine.call("GET", f"/containers/{self._spec.name}/json", tries=1)["State"]
+        except Refused as refused:
+            if refused.status == 404:
+                raise _interfered("it was removed") from refused
+            raise
 
     def _judge(self, state: Mapping[str, Any]) -> None:
         """Raises Unavailable where the engine is ending, which ends its containers; Ended where it never began, or

@@ -24,7 +24,8 @@ class Spec:
     """A JSON object with all of these names.
 
     tree, support: folders of this host, mounted where the engine shares its files. verdict: file. user: as `User` of
-    the engine's API. pinned: to the cores that this process may use.
+    the engine's API. pinned: to the cores that this process may use. told_by_output: a line of its output tells
+    whether the work succeeded.
     """
 
     def __init__(self, body: Mapping[str, Any]) -> None:
@@ -41,6 +42,7 @@ class Spec:
         self.pinned: bool = body["pinned"]
         self.cpus: float | None = body["cpus"]
         self.memory: int | None = body["memory"]
+        self.told_by_output: bool = body["told_by_output"]
 
     @property
     def folders(self) -> dict[str, str]:
