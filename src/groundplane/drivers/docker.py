@@ -233,7 +233,7 @@ class DockerDriver(AgentDriver):
             env={**_OWN, **work},
             channel=self._channel_name,
             proxy=True,
-            owner=_WORKER if as_root else None,
+            owner=_WORKER if as_root and self.address.shares_files else None,
             place=None if self.address.shares_files else Place(float(info["NCPU"]), info["MemTotal"]),
         )
 
@@ -261,7 +261,9 @@ class DockerDriver(AgentDriver):
         return found
 
 
-_OWN = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ} | {"PATH": os.defpath}
+_OWN = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ} | {
+    "PATH": os.environ.get("PATH", os.defpath)
+}
 """What the process that stands for a container has for itself (ssh needs it): none of it reaches the work."""
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 PREFIX = "GROUND_WORK_"
 """Before the names of the work's variables, which the process has as its own."""
-WORK, SUPPORT = "/ground/work", "/ground/support"
+ABOVE = "/ground"
+WORK, SUPPORT = f"{ABOVE}/work", f"{ABOVE}/support"
 _SHARED_MEMORY = 1 << 30
 """Bytes that `/dev/shm` may hold: the engine's 64 MiB are too few for what shares arrays between processes."""
 _LARGEST_LOG = "1000g"
@@ -89,7 +90,7 @@ def container(spec: Spec) -> dict[str, Any]:
             {"Type": "bind", "Source": source, "Target": target} for target, source in spec.folders.items()
         ]
     else:
-        host["Mounts"] = [{"Type": "volume", "Target": target} for target in spec.folders]
+        host["Mounts"] = [{"Type": "volume", "Target": ABOVE}]
     if spec.cpus:
         host["NanoCpus"] = round(spec.cpus * 1e9)
     if spec.memory:
