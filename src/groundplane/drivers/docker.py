@@ -47,6 +47,7 @@ class DockerDriver(AgentDriver):
         super().__init__(home, channel=name)
         self._address = address
         self._engines = threading.local()
+        self._connected: list[Engine] = []
         self._seen: dict[str, float] = {}
         self._info: Mapping[str, Any] | None = None
         self._swept = False  # whether no container can be left that nobody asks for any more
@@ -133,6 +134,11 @@ class DockerDriver(AgentDriver):
         except Refused as refused:
             if refused.status not in (404, 409):  # gone, or going
                 log.warning("container not removed name=%s error=%s", name, refused.message)
+
+    def close(self) -> None:
+        super().close()
+        for engine in self._connected:
+            engine.close()
 
     # --- images -------------------------------------------------------------------------------------------------------
 
@@ -258,6 +264,7 @@ class DockerDriver(AgentDriver):
         found: Engine | None = getattr(self._engines, "engine", None)
         if found is None:
             found = self._engines.engine = Engine(self.address)
+            self._connected.append(found)
         return found
 
 

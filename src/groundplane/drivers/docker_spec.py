@@ -58,7 +58,7 @@ class Spec:
     @property
     def task(self) -> str:
         """The attempt without its number."""
-        return self.attempt.rpartition(".")[0]
+        return self.attempt.rpartition(".")[0] or self.attempt
 
 
 def container_name(attempt: str) -> str:
