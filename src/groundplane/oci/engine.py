@@ -51,17 +51,20 @@ class Engine:
 
     def ping(self, tries: int = 2) -> None:
         """Whether it answers."""
-        self.call("GET", "/version", tries=tries)
+        self._ask("GET", "/_ping", None, tries)
 
     def call(
         self, method: str, path: str, query: Mapping[str, object] | None = None, body: object = None, *, tries: int = 2
     ) -> Any:
         """The answer's JSON, None without one. A kept connection may have been closed meanwhile: tried anew."""
-        data = None if body is None else json.dumps(body).encode()
+        content = self._ask(method, _target(path, query), None if body is None else json.dumps(body).encode(), tries)
+        return json.loads(content) if content.strip() else None
+
+    def _ask(self, method: str, target: str, body: bytes | None, tries: int) -> bytes:
         while True:
             tries -= 1
             try:
-                reply = self._kept.request(method, _target(path, query), data)
+                reply = self._kept.request(method, target, body)
                 content = reply.read()
             except ConnectionLostError as error:
                 self._kept.close()
@@ -69,7 +72,7 @@ class Engine:
                     raise self._unreachable(error) from error
                 continue
             _check(reply.status, content)
-            return json.loads(content) if content.strip() else None
+            return content
 
     def head(self, path: str, query: Mapping[str, object] | None = None) -> Mapping[str, str] | None:
         """The headers of an answer, None when there is no such thing."""
