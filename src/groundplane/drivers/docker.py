@@ -77,6 +77,7 @@ class DockerDriver(AgentDriver):
             cpus=min(cpus, host.cpus) if self.address.shares_files else cpus,
             memory=info["MemTotal"],
             gpus=host.gpus if self.address.shares_files else 0,
+            devices=host.devices if self.address.shares_files else None,
             facts={
                 "engine": f"{info['ServerVersion']} at {self.address.url}",
                 "limits": f"enforced by cgroup v{info['CgroupVersion']}"
