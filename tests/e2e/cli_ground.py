@@ -35,17 +35,17 @@ class Ground:
         return path
 
     def __call__(
-        self, *words: str, code: int | None = 0, cwd: Path | None = None, **env: str
+        self, *words: str, code: int | None = 0, cwd: Path | None = None, patience: float = 120, **env: str
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [BIN / "ground", *words], env={**self.env, **env}, cwd=cwd or self.work, stdin=subprocess.DEVNULL,
-            capture_output=True, timeout=120, encoding="utf-8", errors="surrogateescape",
+            capture_output=True, timeout=patience, encoding="utf-8", errors="surrogateescape",
         )  # fmt: skip
         assert code is None or done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
         return done
 
-    def json(self, *words: str, code: int | None = 0) -> Any:
-        return json.loads(self(*words, "--json", code=code).stdout)
+    def json(self, *words: str, code: int | None = 0, patience: float = 120) -> Any:
+        return json.loads(self(*words, "--json", code=code, patience=patience).stdout)
 
     def start(self, *words: str, **env: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(

@@ -9,6 +9,7 @@ import pytest
 from groundplane.model.environments import Environment
 from groundplane.services import environments
 
+HERE = Path()
 PY = Environment("py", toolchain="python", version="3.13")
 
 
@@ -38,11 +39,11 @@ def test_the_first_that_is_there_counts_unless_packages_are_listed(
 
 def test_only_the_lock_that_counts_is_part_of_the_definition() -> None:
     digests = {"uv.lock": "1"}
-    plain = environments.definition(PY, lambda name: None)
-    locked = environments.definition(PY, digests.get)
-    assert len({plain, locked, environments.definition(PY, {"uv.lock": "2"}.get)}) == 3
+    plain = environments.definition(PY, lambda name: None, HERE)
+    locked = environments.definition(PY, digests.get, HERE)
+    assert len({plain, locked, environments.definition(PY, {"uv.lock": "2"}.get, HERE)}) == 3
     listed = Environment("py", toolchain="python", version="3.13", packages=("six",))
-    assert environments.definition(listed, digests.get) == listed.definition
+    assert environments.definition(listed, digests.get, HERE) == listed.definition
 
 
 def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
@@ -53,13 +54,12 @@ def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
     assert environments.passed_over(PY, tmp_path) == ""
 
 
-def test_a_notebook_gets_its_kernel(tmp_path: Path) -> None:
-    def asked(*packages: str) -> tuple[str, ...]:
-        return environments.recipe(Environment("nb", toolchain="notebook", packages=packages), tmp_path).python
+def test_the_catalogues_own_environment_is_made_from_no_file() -> None:
+    own = Environment("", toolchain="python", version="3.13")
+    assert environments.definition(own, {"uv.lock": "1"}.get, HERE) == own.definition
 
-    assert asked() == ("ipykernel",)
-    assert asked("pandas") == ("ipykernel", "pandas")
-    assert asked("IPyKernel>=6") == ("IPyKernel>=6",)
-    (tmp_path / "uv.lock").touch()
-    recipe = environments.recipe(Environment("nb", toolchain="notebook"), tmp_path)
-    assert (recipe.native, recipe.python, recipe.debs) == ("uv.lock", ("ipykernel",), ("python3",))
+
+def test_a_notebook_has_jupyters_parts_from_the_suite(tmp_path: Path) -> None:
+    recipe = environments.recipe(Environment("nb", toolchain="notebook", packages=("pandas",)), tmp_path)
+    assert recipe.python == ("pandas",)
+    assert {"python3-ipykernel", "python3-nbclient"} <= set(recipe.debs)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
-from groundplane.api.replies import By, Here, reply
+from groundplane.api.replies import By, Here, body, reply
+from groundplane.api.working import working
+from groundplane.model.documents import PushRequest
 from groundplane.services import images
 
 router = APIRouter(tags=["images"])
@@ -30,3 +32,9 @@ def prune(
 ) -> Response:
     """Removes images that nobody uses."""
     return reply(images.prune(platform, actor, everything=everything))
+
+
+@router.post("/images/push")
+def push(platform: Here, actor: By, request: Annotated[PushRequest, Depends(body(PushRequest))]) -> Response:
+    """Puts an image into a registry. JSON lines: `{"line": …}`, last `{"result": …}` or `{"problem": …}`."""
+    return working(lambda progress: images.push(platform, actor, request, progress))

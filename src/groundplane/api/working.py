@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import Response
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from groundplane.api.problems import problem_of
 from groundplane.api.replies import line
@@ -53,21 +54,33 @@ def working(work: Callable[[Progress], Any]) -> Response:
             lines.put(None)
 
     def stream(found: dict[str, Any] | GroundError | None) -> Iterator[bytes]:
-        try:
-            while found is not None:
-                if isinstance(found, GroundError):
-                    yield line({"problem": problem_of(found)})
-                else:
-                    yield line(found) if found else b"\n"
-                found = _next(lines)
-        finally:
-            gone.set()
+        while found is not None:
+            if isinstance(found, GroundError):
+                yield line({"problem": problem_of(found)})
+            else:
+                yield line(found) if found else b"\n"
+            found = _next(lines)
 
     threading.Thread(target=run, name="working", daemon=True).start()
     first = _next(lines)
     if isinstance(first, GroundError):
         raise first
-    return StreamingResponse(stream(first), media_type=JSON_LINES)
+    return _Told(stream(first), gone)
+
+
+class _Told(StreamingResponse):
+    """Sets `gone` when nobody reads any more: the generator's own end may be long in coming, for whoever left in the
+    middle leaves it in a cycle of references, or never begun."""
+
+    def __init__(self, body: Iterator[bytes], gone: threading.Event) -> None:
+        super().__init__(body, media_type=JSON_LINES)
+        self._gone = gone
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._gone.set()
 
 
 def _next(lines: queue.SimpleQueue[dict[str, Any] | GroundError | None]) -> dict[str, Any] | GroundError | None:

@@ -114,7 +114,7 @@ def list_(as_json: bool) -> None:
             (
                 row["name"],
                 row["state"],
-                row["engine"] or row["toolchain"] or "-",
+                row["engine"] or row["toolchain"] or row["upstream"] or "-",
                 row["version"] or "-",
                 row["builder"] or "-",
                 output.size(row["size"]),
@@ -136,7 +136,17 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         output.print_json(found)
         return
-    plain = ("name", "toolchain", "engine", "version", "builder", "lock_sha256", "image_digest", "provenance")
+    plain = (
+        "name",
+        "toolchain",
+        "engine",
+        "version",
+        "upstream",
+        "builder",
+        "lock_sha256",
+        "image_digest",
+        "provenance",
+    )
     output.pairs([(key.replace("_", " "), str(found[key] or "-")) for key in plain])
     output.pairs([("size", output.size(found["size"])), ("built", output.when(found["built_at"]))])
     for warning in found["warnings"]:
@@ -169,7 +179,7 @@ def diff(before: str, after: str, as_json: bool) -> None:
 @click.option("--security", is_flag=True, help="Only what the suites' security indices have newer; needs no network.")
 @json_option
 def outdated(names: tuple[str, ...], security: bool, as_json: bool) -> None:
-    """List what has moved on since the lock: packages of the suites, versions of the toolchains."""
+    """List what has moved on since the lock: packages of suites and languages, versions of toolchains."""
     from groundplane.cli import output
     from groundplane.client import locks
 
@@ -251,7 +261,7 @@ def attest(name: str, installer: Path, as_json: bool) -> None:
 
 
 def _called(row: Mapping[str, Any]) -> str:
-    return " ".join(filter(None, (row["engine"] or row["toolchain"], row["version"])))
+    return " ".join(filter(None, (row["engine"] or row["toolchain"], row["version"]))) or str(row["upstream"])
 
 
 def _document(name: str, kind: str) -> None:

@@ -13,6 +13,7 @@ images = Lazy(
     {
         "list": (f"{_HERE}:list_", "List built images: what each costs and who uses it."),
         "show": (f"{_HERE}:show", "Show an image with its layers."),
+        "push": (f"{_HERE}:push", "Put an image into a registry."),
         "prune": (f"{_HERE}:prune", "Remove the images that nobody uses."),
     },
     help="Images built from environments.",
@@ -65,6 +66,25 @@ def show(name: str, as_json: bool) -> None:
     output.pairs([*((key, str(found[key])) for key in plain), ("built", output.when(found["built_at"]))])
     print()
     output.table(("LAYER", "SIZE"), [(layer["diff"], output.size(layer["size"])) for layer in found["layers"]])
+
+
+@click.command()
+@click.argument("name")
+@click.argument("reference", metavar="REGISTRY/REPO[:TAG]")
+@json_option
+def push(name: str, reference: str, as_json: bool) -> None:
+    """Put an image into a registry; NAME is an environment's of ./ground.toml, else an image's name."""
+    from groundplane.cli import output, working
+    from groundplane.client import Client, locks
+
+    with Client() as client:
+        found = working.told(client.work(("images", "push"), locks.push_request(name, reference)))
+    if as_json:
+        output.print_json(found)
+        return
+    pushed, skipped = output.size(found["pushed_bytes"]), output.size(found["skipped_bytes"])
+    print(f"{found['reference']}: {found['digest']}")
+    print(f"pushed {pushed}; {skipped} were there already")
 
 
 @click.command()

@@ -223,8 +223,8 @@ class Client:
         return self._json("POST", _path("environments", action), request)
 
     def work(self, path: tuple[str, ...], request: object = None) -> Iterator[Any]:
-        """What takes long (environments: lock, build, pool, verify, outdated): `{"line": …}` of progress, last
-        `{"result": …}`."""
+        """What takes long (environments: lock, build, pool, verify, outdated; images: push): `{"line": …}` of progress,
+        last `{"result": …}`."""
         yield from self._stream("POST", _path(*path), request, repeat=False)
 
     def images(self) -> list[dict[str, Any]]:

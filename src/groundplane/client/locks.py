@@ -8,7 +8,7 @@ from pathlib import Path
 from groundplane.client import context
 from groundplane.client.targets import SPEC, text_of
 from groundplane.model.errors import Invalid
-from groundplane.model.requests import EnvironmentRequest
+from groundplane.model.requests import EnvironmentRequest, PushRequest
 
 LOCK = "ground.lock"
 
@@ -40,6 +40,13 @@ def request(
         security=security,
         installer=dict(installer or {}),
     )
+
+
+def push_request(name: str, reference: str, here: Path | None = None) -> PushRequest:
+    """About an image of that name, or of the environment of that name, where the folder has a project."""
+    folder = (here or Path.cwd()).absolute()
+    spec, lock = (text_of(path) if path.is_file() else "" for path in (folder / SPEC, folder / LOCK))
+    return PushRequest(name, reference, str(folder), spec, lock)
 
 
 def write(text: str, here: Path | None = None) -> bool:

@@ -73,7 +73,7 @@ class Proxy:
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGUSR1, self._on_kill)
         signal.signal(signal.SIGALRM, self._on_sample)
-        signal.setitimer(signal.ITIMER_REAL, _SAMPLES, _SAMPLES)
+        signal.setitimer(signal.ITIMER_REAL, _SAMPLES)
         try:
             self._make()
             state = self._follow()
@@ -257,6 +257,8 @@ class Proxy:
         if self._kill_at and time.monotonic() > self._kill_at:
             self._kill_at = time.monotonic() + 1.0
             self._signal(signal.SIGKILL)
+        # Anew each time: an engine that is slow to answer must not be asked again in the middle of that.
+        signal.setitimer(signal.ITIMER_REAL, _SAMPLES)
 
     def _signal(self, number: signal.Signals) -> None:
         if not self._running:

@@ -21,6 +21,11 @@ _MIRRORS = {
 }
 _ROLLING = ("sid", "unstable")
 _SECONDS = 900
+_UNREACHABLE = "is the mirror reachable? GROUND_DEBIAN_MIRROR and GROUND_DEBIAN_SECURITY_MIRROR name others"
+_EXPIRED = (
+    "the mirror has not been updated for long, or this machine's clock is ahead; GROUND_DEBIAN_MIRROR names another "
+    "one, GROUND_DEBIAN_EXPIRED=accept takes what this one has (it may also be that somebody holds back its updates)"
+)
 _INSTALLED = re.compile(r"^Inst (\S+) (?:\[[^\]]*\] )?\((\S+) ", re.MULTILINE)
 _FIELD = re.compile(r"^(Package|Version|Architecture|Filename|Size|SHA256): (.*)$", re.MULTILINE)
 
@@ -73,6 +78,8 @@ class Apt:
             "Acquire::Retries": "3",
             "APT::Sandbox::User": "root",
         }
+        if os.environ.get("GROUND_DEBIAN_EXPIRED") == "accept":
+            settings["Acquire::Check-Valid-Until"] = "false"
         lines = [f'{name} "{value}";\n' for name, value in settings.items()]
         (folder / "apt.conf").write_text("".join([*lines, f'APT::Architectures {{"{architecture}";}};\n']))
 
@@ -84,9 +91,10 @@ class Apt:
                 f"the disk that holds {self._folder} is full", hint="make space there, then try again", code="no_space"
             )
         if done.returncode != 0 or "Err:" in done.stdout or "W: Failed" in done.stderr:
+            said = _last(done.stderr) or _last(done.stdout)
             raise Unavailable(
-                f"the indices of {self.suite} cannot be fetched: {_last(done.stderr) or _last(done.stdout)}",
-                hint="is the mirror reachable? GROUND_DEBIAN_MIRROR and GROUND_DEBIAN_SECURITY_MIRROR name others",
+                f"the indices of {self.suite} cannot be fetched: {said}",
+                hint=_EXPIRED if "is expired" in said else _UNREACHABLE,
                 code="unreachable",
             )
 

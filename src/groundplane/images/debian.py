@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import platform
 import re
 import time
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from groundplane.images import debs, languages, layers
+from groundplane.images import debs, languages, layers, turns
 from groundplane.images.apt import Apt
 from groundplane.images.debs import Debs
 from groundplane.images.downloads import Downloads, put_into_pool
 from groundplane.images.rootfs import HOME, USER, Rootfs
-from groundplane.images.store import ImageStore, Stage, told_when_full
+from groundplane.images.store import ImageStore, Stage, own_reference, told_when_full
 from groundplane.model.errors import Unavailable
 from groundplane.model.locks import Base, Deb, Lock, Native
 from groundplane.spi.images import Image, Layer, Progress, Recipe
@@ -129,9 +126,9 @@ class DebianBuilder:
         known = self._store.find(lock.recipe)
         if known is not None:
             return known
-        if self._busy(lock.recipe):
+        if turns.busy(self._store.folder, lock.recipe):
             progress("waiting for another build of the same image")
-        with self._alone(lock.recipe):
+        with turns.alone(self._store.folder, lock.recipe):
             known = self._store.find(lock.recipe)
             if known is not None:
                 return known
@@ -147,7 +144,7 @@ class DebianBuilder:
             return self._store.add_image(
                 recipe=lock.recipe,
                 builder=self.name,
-                reference=f"groundplane/{_plain(lock.engine or lock.name)}:{lock.recipe[:16]}",
+                reference=own_reference(lock.engine or lock.name, lock.recipe),
                 layers=found,
                 config=_config(),
                 epoch=lock.base.epoch,
@@ -173,7 +170,7 @@ class DebianBuilder:
             return self._base(lock, base, rootfs, pool, scratch, progress)
         asked = (*programs, *probe) if probe else ()
         key = _key(base, lock.packages)
-        with self._alone(f"stage-{key}"):
+        with turns.alone(self._store.folder, f"stage-{key}"):
             known = self._store.stage(key)
             if known is not None and asked in ((), known.asked):
                 return known
@@ -195,7 +192,7 @@ class DebianBuilder:
     ) -> Stage:
         """The suite's layer: built once for all environments that stand on the same packages."""
         key = _key(base)
-        with self._alone(f"base-{key}"):
+        with turns.alone(self._store.folder, f"base-{key}"):
             known = self._store.stage(key)
             if known is not None:
                 return known
@@ -230,33 +227,6 @@ class DebianBuilder:
             self._store.unpack(layer, path)
         return path
 
-    # --- one at a time ----------------------------------------------------------------------------------------------
-
-    def _lock_file(self, name: str) -> int:
-        folder = self._store.folder / "locks-of-builds"
-        folder.mkdir(parents=True, exist_ok=True)
-        return os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def _busy(self, name: str) -> bool:
-        handle = self._lock_file(name)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
-
-    @contextmanager
-    def _alone(self, name: str) -> Generator[None]:
-        """One build of a thing at a time, in all processes; whoever waited finds it built."""
-        handle = self._lock_file(name)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
-
 
 def _beyond(found: Iterable[Deb], known: Iterable[Deb]) -> tuple[Deb, ...]:
     """Those that are not among the known ones."""
@@ -289,10 +259,6 @@ def _architecture() -> str:
             f"images for {machine} cannot be built yet", hint="build on amd64 or arm64", code="no_builder"
         )
     return _ARCHITECTURES[machine]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "image"
 
 
 def _nth(values: Sequence[str], number: int) -> str:

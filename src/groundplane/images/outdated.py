@@ -11,7 +11,7 @@ from groundplane.images import languages
 from groundplane.images.apt import Apt
 from groundplane.images.versions import newer
 from groundplane.model.errors import Unavailable
-from groundplane.model.locks import Lock
+from groundplane.model.locks import Deb, Found, Lock
 from groundplane.spi.images import Progress
 
 _FIELD = re.compile(r"^(Package|Version): (.*)$", re.MULTILINE)
@@ -28,19 +28,23 @@ def keep_index(folder: Path, name: str, text: str) -> None:
 
 def rows(locks: Sequence[Lock], folder: Path, *, security: bool, progress: Progress) -> list[dict[str, Any]]:
     """environment package kind locked available security, of each package that its suite or its language's index has
-    newer. security: Debian's alone, by the security index as it was at the last lock, without a network; else by the
-    indices as they are now."""
-    suites = sorted({lock.base.suite for lock in locks if lock.base})
-    fixed = {suite: _kept(folder, f"{suite}-security") for suite in suites}
+    newer. security: Debian's alone, by the security index as it was at the last lock, without a network (an image of
+    somebody else may be of a suite that was never locked: its index is fetched once); else by the indices as they are
+    now."""
+    suites = sorted({lock.suite for lock in locks if lock.suite})
     latest: dict[str, dict[str, str]] = {}
+    fixed: dict[str, dict[str, str]] = {}
     for suite in suites:
-        latest[suite] = dict(fixed[suite]) if security else _now(folder, suite, locks, progress)
+        foreign = not any(lock.base and lock.suite == suite for lock in locks)
+        if not security or (foreign and not (folder / "indices" / f"{suite}-security.txt").is_file()):
+            latest[suite] = _now(folder, suite, locks, progress)
+        fixed[suite] = _kept(folder, f"{suite}-security")
+        if security:
+            latest[suite] = fixed[suite]
     found: list[dict[str, Any]] = []
     for lock in locks:
-        if lock.base is None:
-            continue
-        known, fixes = latest[lock.base.suite], fixed[lock.base.suite]
-        for deb in (*lock.base.packages, *lock.packages):
+        known, fixes = latest.get(lock.suite, {}), fixed.get(lock.suite, {})
+        for deb in _debs(lock):
             available = known.get(deb.name, "")
             if available and newer(available, deb.version):
                 found.append(
@@ -60,10 +64,16 @@ def rows(locks: Sequence[Lock], folder: Path, *, security: bool, progress: Progr
     return found
 
 
+def _debs(lock: Lock) -> list[Deb | Found]:
+    base = lock.base.packages if lock.base else ()
+    return [*base, *lock.packages, *(each for each in lock.found if each.kind == "deb")]
+
+
 def _now(folder: Path, suite: str, locks: Sequence[Lock], progress: Progress) -> dict[str, str]:
     import tempfile
 
-    architecture = next(lock.base.architecture for lock in locks if lock.base and lock.base.suite == suite)
+    architectures = (deb.architecture for lock in locks if lock.suite == suite for deb in _debs(lock))
+    architecture = next((each for each in architectures if each not in ("", "all")), "amd64")
     progress(f"fetching the indices of {suite}")
     with tempfile.TemporaryDirectory() as scratch:
         apt = Apt(Path(scratch) / "apt", suite, architecture)

@@ -101,7 +101,10 @@ def _dependencies(lock: Lock) -> list[dict[str, Any]]:
         )
     if lock.upstream:
         found += [{"uri": name, "digest": {"sha256": d.rpartition(":")[2]}} for name, d in lock.upstream.bases.items()]
-        if lock.upstream.digest:
-            digest = lock.upstream.digest.rpartition(":")[2]
+        if lock.upstream.dockerfile:
+            found.append({"uri": lock.upstream.reference, "digest": {"sha256": lock.upstream.dockerfile}})
+            found.append({"uri": "context", "digest": {"sha256": lock.upstream.context}})
+        else:
+            digest = lock.upstream.digest.rpartition(":")[2] or lock.upstream.config
             found.append({"uri": lock.upstream.reference, "digest": {"sha256": digest}})
     return found

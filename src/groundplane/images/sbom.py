@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +25,7 @@ def sbom(lock: Lock, image: Image) -> bytes:
     components: Any = cyclonedx.model.component
 
     def component(kind: str, name: str, version: str, sha256: str, *more: str) -> Any:
+        """sha256: "" where only the image tells of the package."""
         url = purl(kind, name, version, *more)
         return components.Component(
             type=components.ComponentType.LIBRARY,
@@ -31,7 +33,7 @@ def sbom(lock: Lock, image: Image) -> bytes:
             version=version,
             bom_ref=url,
             purl=PackageURL.from_string(url),
-            hashes=[hashes.HashType(alg=hashes.HashAlgorithm.SHA_256, content=sha256)],
+            hashes=[hashes.HashType(alg=hashes.HashAlgorithm.SHA_256, content=sha256)] if sha256 else (),
         )
 
     suite = lock.base.suite if lock.base else ""
@@ -42,11 +44,15 @@ def sbom(lock: Lock, image: Image) -> bytes:
     if lock.native:
         kind = {"pylock": "pypi", "renv": "cran"}[lock.native.kind]
         found += [component(kind, each.name, each.version, each.sha256) for each in lock.native.files]
+    vendor, _, release = lock.distribution.partition(" ")
+    for each in lock.found:
+        kind = {"python": "pypi", "r": "cran"}.get(each.kind, each.kind)
+        found.append(component(kind, each.name, each.version, "", release, each.architecture, vendor))
     bom = boms.Bom(components=found, serial_number=uuid.uuid5(uuid.NAMESPACE_URL, image.manifest))
     bom.metadata.timestamp = datetime.fromtimestamp(image.built_at / 1e6, UTC)
     bom.metadata.component = components.Component(
         type=components.ComponentType.CONTAINER,
-        name=image.reference.partition(":")[0],
+        name=re.sub(r":[^:/]*$", "", image.reference),
         version=image.recipe[:16],
         bom_ref=image.reference,
         hashes=[hashes.HashType(alg=hashes.HashAlgorithm.SHA_256, content=image.manifest)],
@@ -55,9 +61,10 @@ def sbom(lock: Lock, image: Image) -> bytes:
     return JsonV1Dot6(bom).output_as_string(indent=2).encode()
 
 
-def purl(kind: str, name: str, version: str, suite: str = "", architecture: str = "") -> str:
+def purl(kind: str, name: str, version: str, suite: str = "", architecture: str = "", vendor: str = "debian") -> str:
     """A package URL: `pkg:deb/debian/r-base-core@4.5.0-3?arch=amd64&distro=trixie`."""
     from packageurl import PackageURL
 
-    qualifiers = {"arch": architecture, "distro": suite} if kind == "deb" else None
-    return PackageURL(kind, "debian" if kind == "deb" else None, name, version, qualifiers).to_string()
+    system = kind in ("deb", "apk")
+    qualifiers = {"arch": architecture, "distro": suite} if system else None
+    return PackageURL(kind, vendor if system else None, name, version, qualifiers).to_string()

@@ -15,6 +15,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -22,7 +23,7 @@ import zlib
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -73,11 +74,24 @@ class ImageStore:
             self._keep(target, digest.hexdigest())
         return Layer(diff.hexdigest(), digest.hexdigest(), size)
 
+    def known(self, diff: str) -> Layer | None:
+        """The layer of that content, when an image has it."""
+        return next((layer for image in self.images() for layer in image.layers if layer.diff == diff), None)
+
+    def take_blob(self, path: Path) -> str:
+        """Copies a file in; its digest."""
+        digest = hashlib.sha256()
+        with path.open("rb") as source, self._fresh() as target:
+            while block := source.read(_CHUNK):
+                _write(target, digest, block)
+            self._keep(target, digest.hexdigest())
+        return digest.hexdigest()
+
     def unpack(self, layer: Layer, target: Path) -> None:
         """Writes the layer's uncompressed tar. Raises Unavailable when the blob is not what its digest says."""
         found = hashlib.sha256()
         with told_when_full(self.folder), target.open("wb") as file:
-            for block in self._unpacked(layer.digest):
+            for block in self.unpacked(layer.digest):
                 found.update(block)
                 file.write(block)
         if found.hexdigest() != layer.diff:
@@ -87,7 +101,8 @@ class ImageStore:
                 code="image_damaged",
             )
 
-    def _unpacked(self, digest: str) -> Iterator[bytes]:
+    def unpacked(self, digest: str) -> Iterator[bytes]:
+        """The layer's uncompressed tar, in pieces."""
         with gzip.open(self.blob(digest), "rb") as source:
             while block := source.read(_CHUNK):
                 yield block
@@ -139,22 +154,23 @@ class ImageStore:
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.diff}" for layer in layers]},
             "history": [{"created": created, "created_by": f"groundplane {builder}"} for _ in layers],
         }
-        config_digest, config_size = self._put_blob(_canonical(body))
+        image = Image(recipe, builder, reference, "", "", tuple(layers), built_at, probe, program, labels or {})
+        return self.add_configured(image, _canonical(body))
+
+    def add_configured(self, image: Image, config: bytes) -> Image:
+        """Makes an image of layers and a configuration whose bytes are kept as they are; its digests are set here."""
+        config_digest, config_size = self._put_blob(config)
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": {"mediaType": CONFIG_TYPE, "digest": f"sha256:{config_digest}", "size": config_size},
             "layers": [
-                {"mediaType": LAYER_TYPE, "digest": f"sha256:{layer.digest}", "size": layer.size} for layer in layers
+                {"mediaType": LAYER_TYPE, "digest": f"sha256:{layer.digest}", "size": layer.size}
+                for layer in image.layers
             ],
         }
         manifest_digest, _ = self._put_blob(_canonical(manifest))
-        return self.record(
-            Image(
-                recipe, builder, reference, manifest_digest, config_digest, tuple(layers), built_at, probe, program,
-                labels or {},
-            )
-        )  # fmt: skip
+        return self.record(replace(image, manifest=manifest_digest, config=config_digest))
 
     def record(self, image: Image) -> Image:
         """Has the image count; one whose blobs are elsewhere (in a Docker engine) has empty digests in its layers."""
@@ -230,7 +246,7 @@ class ImageStore:
             found += damaged
             if not damaged:
                 content = hashlib.sha256()
-                for block in self._unpacked(layer.digest):
+                for block in self.unpacked(layer.digest):
                     content.update(block)
                 if content.hexdigest() != layer.diff:
                     found.append(f"layer sha256:{layer.diff} has the content sha256:{content.hexdigest()}")
@@ -334,6 +350,11 @@ class ImageStore:
         index = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": entries}
         self._put(self.folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         self._put(self.folder / "index.json", _canonical(index))
+
+
+def own_reference(name: str, recipe: str) -> str:
+    """What an image that was made here is called."""
+    return f"groundplane/{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-') or 'image'}:{recipe[:16]}"
 
 
 def _canonical(body: Any) -> bytes:

@@ -12,6 +12,7 @@ from groundplane.model.gpus import Gpus
 from groundplane.model.reasons import Reason
 from groundplane.model.requests import Context as Context
 from groundplane.model.requests import EnvironmentRequest as EnvironmentRequest
+from groundplane.model.requests import PushRequest as PushRequest
 from groundplane.model.requests import RerunRequest as RerunRequest
 from groundplane.model.requests import RunRequest as RunRequest
 

@@ -6,6 +6,7 @@ GroundError
 │   └── Conflict  the object is not in a state for this    exit 2, HTTP 409
 ├── Denied        policy, budget, permission               exit 4, HTTP 403
 └── Unavailable   platform or backend cannot do it now     exit 3, HTTP 503
+    └── Outside   what is not the platform's own failed    exit 3, HTTP 503
 
 Each has a stable `code`, a message that says what happened to which object, and a `hint` that says what to do.
 """
@@ -72,3 +73,9 @@ class Unavailable(GroundError):
     exit_code = 3
     status = 503
     default_code = "unavailable"
+
+
+class Outside(Unavailable):
+    """What the platform only uses failed: a container engine, a registry."""
+
+    fault = Fault.BACKEND

@@ -58,19 +58,32 @@ class Native:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """An image that Docker's engine pulls or builds. reference: as asked for ("" for a Dockerfile's).
+    """An image that Docker's engine pulls or builds. reference: as asked for: its name, or the Dockerfile's path.
 
     digest: of the manifest in its registry, "" where it is only in the engine. dockerfile, context: sha256 of the
-    file and of the folder that it is built in. bases: reference -> digest (or image id) of each FROM.
-    cuda: of its config's variables those that say which CUDA it needs (see `cuda_packages.variables`).
+    file and of what it copies. bases: reference -> digest in its registry, else id in the engine, of each FROM.
+    config: sha256 of the image's configuration, by which engines know it. cuda: of its variables those that say which
+    CUDA it needs (see `cuda_packages.variables`).
     """
 
     reference: str = ""
     digest: str = ""
+    config: str = ""
     dockerfile: str = ""
     context: str = ""
     bases: Mapping[str, str] = field(default_factory=dict[str, str])
     cuda: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A package that an image says it has: nobody compared its files with a digest. kind: `deb`, `apk`, `python`,
+    `r`."""
+
+    name: str
+    version: str
+    kind: str
+    architecture: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +106,8 @@ class Lock:
 
     definition: of the environment it was made from. program: the engine's absolute path in the image, or its name.
     version: the engine's. packages: beyond the base's. layers: sha256 of each uncompressed layer, base first.
-    probe: what the engine printed of itself.
+    probe: what the engine printed of itself. distribution: what an image of somebody else says it is (`debian trixie`);
+    found: the packages that it says it has.
     """
 
     name: str
@@ -110,16 +124,27 @@ class Lock:
     attested: Attested | None = None
     layers: tuple[str, ...] = ()
     probe: str = ""
+    distribution: str = ""
+    found: tuple[Found, ...] = ()
+
+    @property
+    def suite(self) -> str:
+        """The Debian suite that the image is of; "" for another distribution."""
+        name, _, suite = self.distribution.partition(" ")
+        return self.base.suite if self.base else suite if name == "debian" else ""
 
     @property
     def sha256(self) -> str:
         """Of the whole, but the environment's name: two names for the same thing are one."""
-        return _digest({name: value for name, value in asdict(self).items() if name != "name"})
+        left_out = {"name"} | {name for name in ("distribution", "found") if not getattr(self, name)}
+        return _digest({name: value for name, value in asdict(self).items() if name not in left_out})
 
     @property
     def recipe(self) -> str:
         """Of what the image is made from: two locks with one recipe have one image."""
         whole = asdict(self)
+        if self.upstream and (self.upstream.dockerfile or self.upstream.digest):
+            whole["upstream"]["config"] = ""  # what came out, or what the digest says already
         return _digest({name: whole[name] for name in ("builder", "base", "packages", "native", "upstream")})
 
 

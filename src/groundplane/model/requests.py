@@ -72,3 +72,15 @@ class EnvironmentRequest:
     out: str | None = None
     security: bool = False
     installer: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class PushRequest:
+    """What `ground images push` sends. name: an environment's of the project, else an image's. reference: registry,
+    repository and tag. folder, spec, lock: the project's, as in EnvironmentRequest; "" where there is none."""
+
+    name: str
+    reference: str
+    folder: str = ""
+    spec: str = ""
+    lock: str = ""

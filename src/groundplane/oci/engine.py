@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 
-from groundplane.model.errors import Unavailable
+from groundplane.model.errors import Outside
 from groundplane.oci.address import Address
 from groundplane.spi.http import Connection, ConnectionLostError
 
@@ -37,7 +37,7 @@ class Engine:
     """One engine; a connection is kept between calls. Not for two threads at once.
 
     silence: seconds without a byte after which it counts as away; None: it may take its time.
-    Every method raises Refused, and Unavailable `backend_unavailable` when the engine does not answer.
+    Every method raises Refused, and Outside `backend_unavailable` when the engine does not answer.
     """
 
     def __init__(self, address: Address, silence: float | None = None) -> None:
@@ -76,6 +76,14 @@ class Engine:
                 continue
             _check(reply.status, content)
             return content
+
+    def head(self, path: str, query: Mapping[str, object] | None = None) -> Mapping[str, str] | None:
+        """The headers of an answer, None when there is no such thing."""
+        try:
+            reply = self._kept.request("HEAD", _target(path, query))
+        except ConnectionLostError as error:
+            raise self._unreachable(error) from error
+        return None if reply.status == 404 else reply.headers
 
     def stream(
         self,
@@ -141,8 +149,8 @@ class Engine:
     def _connection(self) -> Connection:
         return Connection(self.address.connect, "docker", None, self._silence)
 
-    def _unreachable(self, error: ConnectionLostError) -> Unavailable:
-        return Unavailable(
+    def _unreachable(self, error: ConnectionLostError) -> Outside:
+        return Outside(
             f"the Docker engine at {self.address.url} does not answer: {error}",
             hint="is it running, and may this user use it? `docker version` tells; DOCKER_HOST names another one",
             code="backend_unavailable",

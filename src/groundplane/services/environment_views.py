@@ -77,12 +77,16 @@ def diff(platform: Platform, request: EnvironmentRequest) -> dict[str, Any]:
 
 
 def packages(found: Lock) -> list[dict[str, Any]]:
-    """Every package of the image: name, version, sha256, kind (`deb`, `python`, `r`)."""
+    """Every package of the image: name, version, sha256 (None where only the image tells of it), kind (`deb`, `apk`,
+    `python`, `r`)."""
     debs = [*(found.base.packages if found.base else ()), *found.packages]
-    rows = [{"name": p.name, "version": p.version, "sha256": p.sha256, "kind": "deb"} for p in debs]
+    rows: list[dict[str, Any]] = [
+        {"name": p.name, "version": p.version, "sha256": p.sha256, "kind": "deb"} for p in debs
+    ]
     if found.native:
         kind = {"pylock": "python", "renv": "r"}[found.native.kind]
         rows += [{"name": f.name, "version": f.version, "sha256": f.sha256, "kind": kind} for f in found.native.files]
+    rows += [{"name": f.name, "version": f.version, "sha256": None, "kind": f.kind} for f in found.found]
     return sorted(rows, key=lambda row: (row["kind"], row["name"]))
 
 
@@ -169,6 +173,7 @@ def _unlocked(environment: Environment) -> dict[str, Any]:
         "version": environment.version or None,
         "engine": environment.engine or None,
         "builder": None,
+        "upstream": environment.image or environment.dockerfile or None,
         "lock_sha256": None,
         "image_digest": None,
         "layers": [],

@@ -19,11 +19,14 @@ LOCK_FILE = "ground.lock"
 _NATIVE = {"python": ("pylock.toml", "uv.lock"), "notebook": ("pylock.toml", "uv.lock"), "r": ("renv.lock",)}
 
 
-def definition(environment: Environment, digest_of: Callable[[str], str | None]) -> str:
-    """Of the environment with the project's own files that its lock is made from. digest_of: None for no such file."""
+def definition(environment: Environment, digest_of: Callable[[str], str | None], folder: Path) -> str:
+    """Of the environment with the project's own files that its lock is made from: also those that its Dockerfile
+    copies, which are read in the project's folder. digest_of: None for no such file."""
     found = [environment.definition]
     if environment.dockerfile:
-        found.append(digest_of(environment.dockerfile) or "")
+        from groundplane.images import context
+
+        found += [digest_of(environment.dockerfile) or "", context.digest(folder, environment.dockerfile)]
     elif name := native_lock(environment, lambda name: digest_of(name) is not None):
         found.append(f"{name} {digest_of(name)}")
     return hashlib.sha256("\n".join(found).encode()).hexdigest() if len(found) > 1 else found[0]
@@ -31,8 +34,9 @@ def definition(environment: Environment, digest_of: Callable[[str], str | None])
 
 def native_lock(environment: Environment, exists: Callable[[str], bool]) -> str:
     """The project's own lock of the language's packages that the environment is made from, "" for none: the first one
-    that is there, unless the environment lists `packages`; what somebody writes there is meant."""
-    if not environment.toolchain or environment.packages:
+    that is there, unless the environment lists `packages`; what somebody writes there is meant. The catalogue's own
+    environments, which have no name, are made from no file of a project."""
+    if not environment.name or not environment.toolchain or environment.packages:
         return ""
     names = _NATIVE.get(versions.match(environment.toolchain, environment.version).toolchain, ())
     return next((name for name in names if exists(name)), "")
@@ -101,7 +105,9 @@ def engine_spec(engine: str) -> EngineSpec:
 
 
 def _toolchain_of(engine: str) -> str:
-    return next(name for name in registry.names() if any(spec.name == engine for spec in registry.get(name).engines))
+    """The one of the engine's own name comes before others that it runs, too: notebooks are no language."""
+    names = sorted(registry.names(), key=lambda name: name != engine)
+    return next(name for name in names if any(spec.name == engine for spec in registry.get(name).engines))
 
 
 def check_fresh(lock: Lock, wanted: str) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from groundplane.model.errors import Invalid, NotFound, Unavailable
-from groundplane.services import bringing, gate, plans, shelf
+from groundplane.model.requests import Context, EnvironmentRequest, PushRequest
+from groundplane.oci import reference, registry
+from groundplane.services import bringing, gate, locking, plans, shelf, spec
 from groundplane.services.access import Actor
 from groundplane.services.platform import Platform, iso
-from groundplane.spi.images import Image
+from groundplane.spi.images import Image, Progress
 from groundplane.store import runs
 
 log = logging.getLogger(__name__)
@@ -46,7 +49,8 @@ def prune(platform: Platform, actor: Actor, *, everything: bool) -> dict[str, An
             if image.recipe not in used:
                 store.remove(image.recipe)
                 removed.append(image.reference)
-                _drop(platform, image)
+                if image.ours:
+                    _drop(platform, image)
     freed = store.collect()
     if everything:
         from groundplane.images.downloads import Downloads
@@ -66,13 +70,58 @@ def _drop(platform: Platform, image: Image) -> None:
             log.warning("image not dropped backend=%s image=%s error=%s", name, image.reference, error.message)
 
 
+def push(platform: Platform, actor: Actor, request: PushRequest, progress: Progress) -> dict[str, Any]:
+    """Puts an image into a registry. name reference digest pushed_bytes skipped_bytes (what the registry had)."""
+    from groundplane.images.pushes import Pushes
+
+    target = reference.parse(request.reference)
+    if target.digest:
+        raise Invalid(f"{request.reference} has a digest, which the image has itself", hint="write REGISTRY/REPO:TAG")
+    image = _named(platform, request)
+    store = shelf.store(platform.home)
+    pushes = Pushes(store.folder, target.registry)
+    facts = {"reference": str(target), "digest": f"sha256:{image.manifest}"}
+    with gate.change(platform, actor, "image.push", image.reference, **facts):
+        pass
+    done = registry.push(store.blob, image.manifest, target, progress, beside=pushes.repository)
+    pushes.note(target.repository, (image.config, *(layer.digest for layer in image.layers)))
+    return {
+        "name": image.reference,
+        "reference": done.reference,
+        "digest": done.digest,
+        "pushed_bytes": done.pushed_bytes,
+        "skipped_bytes": done.skipped_bytes,
+    }
+
+
+def _named(platform: Platform, request: PushRequest) -> Image:
+    """An environment's of the project, else the one of that name."""
+    known = spec.parse(request.spec).environments if request.spec else None
+    if known is None or request.name not in known:
+        return _find(platform, request.name)
+    asked = locking.read(
+        EnvironmentRequest(request.folder, Context(request.folder), request.spec, request.lock, (request.name,))
+    )
+    lock = asked.lock(known[request.name])
+    if lock.attested:
+        raise Invalid(
+            f"environment {request.name!r} is a licensed engine: there is no image of it",
+            hint="install it where it shall run",
+        )
+    image = shelf.store(platform.home).find(lock.recipe)
+    if image is None:
+        raise NotFound(
+            f"the image of environment {request.name!r} is not built here", hint=f"ground env build {request.name}"
+        )
+    return image
+
+
 def _find(platform: Platform, name: str) -> Image:
     bare = name.removeprefix("sha256:")
     found = [
         image
         for image in shelf.store(platform.home).images()
-        if name in (image.reference, image.reference.partition(":")[0], image.reference.removeprefix("groundplane/"))
-        or name == image.reference.partition(":")[0].removeprefix("groundplane/")
+        if name.removeprefix("groundplane/") in _called(image.reference.removeprefix("groundplane/"))
         or (len(bare) >= 6 and (image.manifest.startswith(bare) or image.recipe.startswith(bare)))
     ]
     if not found:
@@ -81,6 +130,11 @@ def _find(platform: Platform, name: str) -> Image:
         names = ", ".join(sorted(image.reference for image in found))
         raise Invalid(f"{len(found)} images are meant by {name!r}", hint=f"say which: {names}")
     return found[0]
+
+
+def _called(name: str) -> tuple[str, str]:
+    """With and without its tag."""
+    return name, re.sub(r":[^:/]*$", "", name)
 
 
 _RECENT = 30 * 86400 * 1_000_000

@@ -34,7 +34,7 @@ class Asked:
 
     def definition(self, environment: Environment) -> str:
         """See `environments.definition`."""
-        return environments.definition(environment, digests_in(self.folder))
+        return environments.definition(environment, digests_in(self.folder), self.folder)
 
     def lock(self, environment: Environment) -> Lock:
         """Its part of ground.lock. Raises NotFound when there is none, Invalid when it is of another definition."""
@@ -101,7 +101,7 @@ def build(platform: Platform, actor: Actor, request: EnvironmentRequest, progres
             with gate.change(platform, actor, "environment.build", environment.name, recipe=known.recipe):
                 pass
         if not known.attested:
-            image_of(platform, known, say, pool)
+            image_of(platform, known, say, pool, asked.folder)
         rows.append({**row(platform, known), "built": built or known in fresh})
     return {"lock": written(asked, fresh) if fresh else request.lock, "environments": rows}
 
@@ -119,16 +119,18 @@ def pool(platform: Platform, actor: Actor, request: EnvironmentRequest, progress
         with gate.change(platform, actor, "environment.pool", environment.name, folder=str(folder)):
             pass
         if not found.attested:
-            builder = shelf.builder(platform.home, found.builder)
+            builder = shelf.builder(platform.home, found.builder, asked.folder)
             files += builder.pool(found, folder, _named(environment.name, progress))
     return {"folder": str(folder), "files": files}
 
 
-def image_of(platform: Platform, lock: Lock, progress: Progress, pool: Path | None = None) -> Image:
-    """The lock's image with its documents: at once when it is built."""
+def image_of(
+    platform: Platform, lock: Lock, progress: Progress, pool: Path | None = None, folder: Path | None = None
+) -> Image:
+    """The lock's image with its documents: at once when it is built. folder: the project's, for its Dockerfile."""
     found = shelf.store(platform.home).find(lock.recipe)
     if found is None:
-        found = shelf.builder(platform.home, lock.builder).build(lock, progress, pool)
+        found = shelf.builder(platform.home, lock.builder, folder).build(lock, progress, pool)
     _document(platform, lock, found)
     return found
 
@@ -147,6 +149,7 @@ def row(platform: Platform, found: Lock) -> dict[str, Any]:
         "version": found.version,
         "engine": found.engine,
         "builder": found.builder,
+        "upstream": found.upstream.reference if found.upstream else None,
         "lock_sha256": found.sha256,
         "image_digest": f"sha256:{image.manifest}" if image else None,
         "layers": [f"sha256:{layer.diff}" for layer in image.layers] if image else [],
@@ -188,7 +191,7 @@ def resolve(
         )
     if told := environments.passed_over(environment, folder):
         progress(told)
-    made = shelf.builder(platform.home, chosen).lock(recipe, progress)
+    made = shelf.builder(platform.home, chosen, folder).lock(recipe, progress)
     made = replace(made, name=environment.name, definition=definition)
     image = shelf.store(platform.home).find(made.recipe)
     if image is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from groundplane.model.documents import RunRequest
 from groundplane.model.environments import Environment
@@ -68,7 +69,7 @@ class Places:
                 hint="run it where images run: --on docker",
                 code="no_images",
             )
-        wanted = environments.definition(chosen, self._names.get)
+        wanted = environments.definition(chosen, self._names.get, Path(self._request.folder))
         lock = self._locks_of_project().get(chosen.name)
         if lock is not None:
             environments.check_fresh(lock, wanted)
@@ -80,7 +81,8 @@ class Places:
     ) -> tuple[Placement, Environment | None, Lock | None]:
         """On a backend that runs images: in the environment's, else in the catalogue's own for the toolchain."""
         wanted = chosen or Environment(name="", toolchain=toolchain)
-        definition = environments.definition(wanted, self._names.get if chosen else _nothing)
+        folder = Path(self._request.folder)
+        definition = environments.definition(wanted, self._names.get, folder)
         lock = self._locks_of_project().get(wanted.name) if chosen else None
         if lock is not None:
             environments.check_fresh(lock, definition)
@@ -177,10 +179,6 @@ def check_version(chosen: Environment, lock: Lock | None, found: PlannedEngine) 
             hint=f"put the other version first on PATH{attest}",
             code="wrong_version",
         )
-
-
-def _nothing(_: str) -> None:
-    """The catalogue's own environments are made from no file of a project."""
 
 
 def _licensed(chosen: Environment) -> bool:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from groundplane.model.errors import NotFound, Unavailable
+from groundplane.model.errors import NotFound
 from groundplane.model.locks import Lock
 from groundplane.spi import wire
 from groundplane.spi.images import Builder
@@ -53,17 +53,16 @@ def _resolved(home: Path, definition: str) -> Path:
     return home / "images" / "resolved" / f"{definition}.json"
 
 
-def builder(home: Path, name: str) -> Builder:
-    """Who builds and resolves. Raises NotFound for an unknown one."""
+def builder(home: Path, name: str, folder: Path | None = None) -> Builder:
+    """Who builds and resolves. folder: the project's, for Dockerfiles. Raises NotFound for an unknown one."""
     if name == "debian":
         from groundplane.images.debian import DebianBuilder
         from groundplane.images.downloads import Downloads
 
         return DebianBuilder(store(home), Downloads(home / "images" / "downloads"))
     if name == "docker":
-        raise Unavailable(
-            "images and Dockerfiles of others cannot be locked yet",
-            hint='name a toolchain that a Debian suite has: toolchain = "r@4.5"',
-            code="not_built_yet",
-        )
+        from groundplane.images.docker import DockerBuilder
+        from groundplane.oci import address
+
+        return DockerBuilder(store(home), address.from_environment(os.environ), folder)
     raise NotFound(f"there is no image builder {name!r}", hint=f"there are: {', '.join(BUILDERS)}")

@@ -20,13 +20,16 @@ class ConnectionLostError(Exception):
 class Reply:
     """An answer whose body is still to be read."""
 
-    def __init__(self, reader: BufferedReader, status: int, headers: dict[str, str]) -> None:
+    def __init__(self, reader: BufferedReader, status: int, headers: dict[str, str], *, bodiless: bool = False) -> None:
         self.status = status
         self.headers = headers
         self._reader = reader
+        self._bodiless = bodiless
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it arrives. Raises ConnectionLostError when it ends too early."""
+        if self._bodiless:
+            return
         try:
             if self.headers.get("transfer-encoding", "").lower() == "chunked":
                 yield from self._chunks()
@@ -99,8 +102,10 @@ class Connection:
     ) -> Reply:
         """Sends a request, calls `meanwhile`, and reads the answer's head. Raises ConnectionLostError.
 
-        body: bytes, of JSON unless `headers` says otherwise, or pieces that are sent as chunks.
+        body: bytes, of JSON unless `headers` says otherwise, or pieces that are sent as chunks, but as they are where
+        `headers` has their Content-Length.
         """
+        sized = headers is not None and "Content-Length" in headers
         try:
             if self._socket is None or self._reader is None:
                 self._socket = self._connect()
@@ -110,25 +115,25 @@ class Connection:
                 head += "Content-Type: application/json\r\n"
             if isinstance(body, bytes):
                 head += f"Content-Length: {len(body)}\r\n"
-            elif body is not None:
+            elif body is not None and not sized:
                 head += "Transfer-Encoding: chunked\r\n"
             for name, value in (headers or {}).items():
                 head += f"{name}: {value}\r\n"
             self._socket.settimeout(STREAM_SILENCE if stream else self._silence)
             self._socket.sendall(head.encode() + b"\r\n" + (body if isinstance(body, bytes) else b""))
             if body is not None and not isinstance(body, bytes):
-                for piece in body:
-                    if piece:
-                        self._socket.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
-                self._socket.sendall(b"0\r\n\r\n")
+                for piece in filter(None, body):
+                    self._socket.sendall(piece if sized else b"%x\r\n%b\r\n" % (len(piece), piece))
+                if not sized:
+                    self._socket.sendall(b"0\r\n\r\n")
             if meanwhile:
                 meanwhile()
-            return self._read_head(self._reader)
+            return self._read_head(self._reader, method)
         except (OSError, ValueError, IndexError) as error:
             self.close()
             raise ConnectionLostError(str(error)) from error
 
-    def _read_head(self, reader: BufferedReader) -> Reply:
+    def _read_head(self, reader: BufferedReader, method: str) -> Reply:
         status = reader.readline(4096)
         if not status:
             raise ConnectionResetError("the connection was closed before an answer")
@@ -138,7 +143,8 @@ class Connection:
             if not colon:
                 raise ConnectionResetError("the connection broke in an answer's head")
             headers[name.strip().lower()] = value.strip()
-        return Reply(reader, int(status.split(b" ", 2)[1]), headers)
+        number = int(status.split(b" ", 2)[1])
+        return Reply(reader, number, headers, bodiless=method == "HEAD" or number in (204, 304))
 
     def detach(self) -> tuple[socket.socket, BufferedReader]:
         """After an answer that gave the connection over (101): the socket and what reads from it, the caller's now."""

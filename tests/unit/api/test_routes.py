@@ -230,7 +230,7 @@ def test_over_every_route_a_failure_has_the_one_shape(api: Api, monkeypatch: pyt
         doctor: ("examine",), status: ("show", "stop"), events: ("listing",), spec: ("schema",),
         licences: ("listing", "put", "remove"), locking: ("lock", "build", "pool"), attesting: ("attest",),
         environment_views: ("verify", "outdated", "listing", "show", "diff", "document", "signing_keys"),
-        images: ("listing", "show", "prune"),
+        images: ("listing", "show", "prune", "push"),
     }.items():  # fmt: skip
         for name in names:
             monkeypatch.setattr(module, name, fail)
@@ -238,6 +238,7 @@ def test_over_every_route_a_failure_has_the_one_shape(api: Api, monkeypatch: pyt
         "RunRequest": REQUEST, "RerunRequest": {"id": RUN, "context": {"folder": "/"}}, "Context": {"folder": "/"},
         "ShutdownRequest": {}, "LicenceRequest": {"seats": 1}, "BackendRequest": {"driver": "docker"},
         "EnvironmentRequest": {"folder": "/", "context": {"folder": "/"}, "spec": ""},
+        "PushRequest": {"name": "x", "reference": "host.example/x"},
     }  # fmt: skip
     seen = 0
     for method, path in routes(api):

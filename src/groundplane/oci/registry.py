@@ -1,0 +1,208 @@
+"""Images into registries, by the OCI distribution API: no container engine has a part in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from groundplane.model.errors import Denied, GroundError, Invalid, NotFound, Outside
+from groundplane.model.quantities import format_size
+from groundplane.oci.reference import Reference
+from groundplane.oci.registry_access import Access, Answer
+from groundplane.spi.http import ConnectionLostError
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_CHUNK = 1 << 20
+_TRIES = 3
+_LOOPBACK = re.compile(r"(?:localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """reference: with its tag. digest: `sha256:…` of the manifest. Bytes of blobs, and how many of these the registry
+    had already, or took over from another of its repositories."""
+
+    reference: str
+    digest: str
+    pushed_bytes: int
+    skipped_bytes: int
+
+
+def push(
+    blobs: Callable[[str], Path],
+    manifest: str,
+    target: Reference,
+    progress: Progress,
+    *,
+    beside: Callable[[str], str] = lambda _: "",
+    folder: Path | None = None,
+) -> Pushed:
+    """Puts an image into a registry under the target's tag (`latest` where it has none), and there only what it lacks.
+
+    blobs: bare digest -> file. manifest: the image's digest. beside: bare digest -> a repository of the same registry
+    that may have the blob, "" for none known. folder: Docker's configuration, for credentials. Raises Outside
+    `registry_unavailable` for a registry that does not answer, Denied where it refuses, NotFound for a repository that
+    it does not know.
+    """
+    if not target.registry:
+        raise Invalid(f"{target} names no registry", hint="write it like registry.example:5000/team/name:tag")
+    body = blobs(manifest).read_bytes()
+    parts = json.loads(body)
+    found = _Pushing(target, folder, progress)
+    try:
+        for part in {each["digest"]: each for each in (*parts["layers"], parts["config"])}.values():
+            digest = str(part["digest"])
+            found.blob(digest, int(part["size"]), blobs(digest.removeprefix("sha256:")), beside(digest[7:]))
+        found.manifest(body, f"sha256:{manifest}")
+    finally:
+        found.access.close()
+    tagged = f"{target.name}:{target.tag or 'latest'}"
+    return Pushed(tagged, f"sha256:{manifest}", found.pushed, found.skipped)
+
+
+def is_plain(registry: str) -> bool:
+    """Whether it is spoken to without TLS: on this machine's own loopback, and where GROUND_INSECURE_REGISTRIES (names
+    with commas between) says so."""
+    listed = os.environ.get("GROUND_INSECURE_REGISTRIES", "").replace(" ", "").split(",")
+    return _LOOPBACK.fullmatch(registry) is not None or (registry in listed and registry != "")
+
+
+class _Pushing:
+    """One image on its way to one repository."""
+
+    def __init__(self, target: Reference, folder: Path | None, progress: Progress) -> None:
+        self.access = Access(target.registry, is_plain, folder)
+        self.pushed = self.skipped = 0
+        self._target = target
+        self._progress = progress
+        self._root = f"/v2/{target.repository}"
+        self._scopes = [f"repository:{target.repository}:pull,push"]
+
+    def blob(self, digest: str, size: int, path: Path, beside: str) -> None:
+        """Uploads it, unless the registry has it, or can take it over from `beside`."""
+        if self._ask("HEAD", f"{self._root}/blobs/{digest}", missing=True).status == 200:
+            self.skipped += size
+            return
+        for again in range(_TRIES):
+            try:
+                started = self._start(digest, beside if not again else "")
+                if started is None:
+                    self.skipped += size
+                    return
+                self._progress(f"pushing {digest[:19]} ({format_size(size)})")
+                self._upload(started, digest, size, path)
+                self.pushed += size
+                return
+            except ConnectionLostError as error:  # an upload that broke begins anew
+                if again == _TRIES - 1:
+                    raise self._unreachable(error) from error
+
+    def _start(self, digest: str, beside: str) -> str | None:
+        """Where to upload to; None when the registry took the blob over from another repository."""
+        query, scopes = "", self._scopes
+        if beside and beside != self._target.repository:
+            query = "?" + urlencode({"mount": digest, "from": beside})
+            scopes = [*scopes, f"repository:{beside}:pull"]
+        answer = self.access.request("POST", f"{self._root}/blobs/uploads/{query}", b"", _OCTETS, scopes=scopes)
+        if query and answer.status in (401, 403, 404):  # a repository that this user may not read
+            answer = self.access.request("POST", f"{self._root}/blobs/uploads/", b"", _OCTETS, scopes=self._scopes)
+        if answer.status == 201:
+            return None
+        self._check(answer, (202,))
+        if not (location := answer.headers.get("location")):
+            raise self._odd("began an upload without saying where")
+        return location
+
+    def _upload(self, location: str, digest: str, size: int, path: Path) -> None:
+        target = location + ("&" if "?" in location else "?") + urlencode({"digest": digest})
+        headers = {**_OCTETS, "Content-Length": str(size)}
+        answer = self.access.request("PUT", target, lambda: _pieces(path), headers, scopes=self._scopes)
+        self._check(answer, (201,))
+
+    def manifest(self, body: bytes, digest: str) -> None:
+        """Puts the manifest under the tag: from now on the image is there."""
+        tag = quote(self._target.tag or "latest")
+        answer = self._ask("PUT", f"{self._root}/manifests/{tag}", body, {"Content-Type": MANIFEST_TYPE})
+        told = answer.headers.get("docker-content-digest", digest)
+        if told != digest:
+            raise self._odd(f"took the manifest {digest} for {told}")
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        missing: bool = False,
+    ) -> Answer:
+        for again in range(_TRIES):
+            try:
+                answer = self.access.request(method, path, body, headers, scopes=self._scopes)
+            except ConnectionLostError as error:
+                if again == _TRIES - 1:
+                    raise self._unreachable(error) from error
+                continue
+            if not (missing and answer.status == 404):
+                self._check(answer, (200, 201))
+            return answer
+        raise AssertionError
+
+    # --- errors -----------------------------------------------------------------------------------------------------
+
+    def _check(self, answer: Answer, good: Sequence[int]) -> None:
+        if answer.status in good:
+            return
+        registry, repository, said = self._target.registry, self._target.repository, _said(answer)
+        if answer.status in (401, 403):
+            raise Denied(
+                f"registry {registry} does not let {self.access.who} push to {repository}: {said}",
+                hint=f"docker login {registry}, as somebody who may",
+            )
+        if answer.status == 404:
+            raise NotFound(
+                f"registry {registry} has no repository {repository}: {said}",
+                hint="some registries want it to be created first; is its name right?",
+            )
+        if answer.status in (408, 429) or answer.status >= 500:
+            raise self._unreachable(said)
+        raise self._odd(f"refused it with status {answer.status}: {said}")
+
+    def _unreachable(self, said: object) -> GroundError:
+        return Outside(
+            f"registry {self._target.registry} cannot take {self._target.repository} now: {said}",
+            hint="is its name right, and the network up? one without TLS is named in GROUND_INSECURE_REGISTRIES",
+            code="registry_unavailable",
+        )
+
+    def _odd(self, said: str) -> GroundError:
+        return Outside(
+            f"registry {self._target.registry} {said} (repository {self._target.repository})",
+            hint="its own log may say more",
+            code="registry_unavailable",
+        )
+
+
+_OCTETS = {"Content-Type": "application/octet-stream"}
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_CHUNK):
+            yield block
+
+
+def _said(answer: Answer) -> str:
+    """What the registry says of an error."""
+    try:
+        first = json.loads(answer.body)["errors"][0]
+        return f"{first['code']}: {first.get('message', '')}".rstrip(": ")
+    except (ValueError, KeyError, IndexError, TypeError):
+        return f"HTTP status {answer.status}"

@@ -1,0 +1,48 @@
+"""What tests of several folders share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests import docker_engine as engines
+from tests.parts import require
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[str]:
+    """The address of an engine: the one that answers here, else a private one, to which DOCKER_HOST then leads."""
+    if engines.answers() or not engines.can_start():
+        require("docker")
+        yield os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+        return
+    before = os.environ.get("DOCKER_HOST")
+    with engines.private_engine() as private:
+        os.environ["DOCKER_HOST"] = private.url
+        try:
+            yield private.url
+        finally:
+            if before is None:
+                del os.environ["DOCKER_HOST"]
+            else:
+                os.environ["DOCKER_HOST"] = before
+
+
+@pytest.fixture(scope="session")
+def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`host:port` of Docker's own registry, on loopback."""
+    require("docker-registry")
+    with engines.registry(tmp_path_factory.mktemp("registry")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def tiny_image(docker_engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An image with a shell, of 3 MB, that only the engine has."""
+    from tests.tiny_image import Images
+
+    images = Images(docker_engine)
+    yield images.load(tmp_path_factory.mktemp("tiny") / "tiny.tar")
+    images.forget()
