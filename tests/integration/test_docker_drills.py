@@ -19,7 +19,6 @@ from tests.docker_drill import Daemon, daemon, tiny_image
 from tests.docker_killing import Killing
 from tests.e2e.cli_ground import Ground, until
 from tests.integration.agent_bench import agents_of
-from tests.parts import require
 
 COUNT = "i=0; while [ $i -lt 70 ]; do i=$((i+1)); echo line $i; printf 'half'; sleep 0.05; echo ' and half'; done"
 COUNTED = Counter([f"line {i}" for i in range(1, 71)] + ["half and half"] * 70)
@@ -28,7 +27,6 @@ COUNTED = Counter([f"line {i}" for i in range(1, 71)] + ["half and half"] * 70)
 @pytest.fixture
 def drill(tmp_path: Path) -> Iterator[Callable[..., tuple[Daemon, Ground]]]:
     """Makes an engine, and a control plane that works with it."""
-    require("docker")
     with ExitStack() as stack:
 
         def make(**options: Any) -> tuple[Daemon, Ground]:
@@ -272,7 +270,6 @@ def test_an_engine_whose_disk_is_full_says_so(drill: Callable[..., tuple[Daemon,
 
 
 def test_killed_at_random_instants(tmp_path: Path) -> None:
-    require("docker")
     killing = Killing(tmp_path, seed=random.randrange(10**6))
     try:
         for _ in range(3):

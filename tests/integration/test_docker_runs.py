@@ -16,18 +16,13 @@ from typing import Any
 
 import pytest
 
-from tests.docker_drill import Daemon, bridge, daemon, tiny_image
+from tests.docker_drill import Daemon, daemon, tiny_image
 from tests.e2e.cli_ground import Ground, until
-from tests.parts import require
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    require("docker")
-    with (
-        bridge(f"gp{os.getpid()}", "10.213.7.1/24") as interface,
-        daemon(tmp_path_factory.mktemp("docker"), bridge=interface) as running,
-    ):
+    with daemon(tmp_path_factory.mktemp("docker")) as running:
         yield running
 
 
