@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 from groundplane.client import Client
@@ -19,7 +20,7 @@ from groundplane.model.documents import Context, RunDocument, RunRequest
 from groundplane.model.errors import Unavailable
 from groundplane.model.ids import new_id
 from groundplane.oci.engine import Refused
-from tests.docker_drill import Daemon, tiny_image
+from tests.docker_drill import daemon, tiny_image
 from tests.integration.agent_bench import agents_of
 
 STEPS = 20
@@ -34,7 +35,8 @@ class Killing:
         self.home, self.seed = root / "home", seed
         self._project = root / "project"
         self._project.mkdir(parents=True)
-        self._engine = Daemon(root / "docker", live_restore=True).start()
+        self._stack = ExitStack()
+        self._engine = self._stack.enter_context(daemon(root / "docker", live_restore=True))
         os.environ["DOCKER_HOST"] = self._engine.url  # what the control plane that is started has
         tiny_image(self.home)
         self._client = Client(home=self.home)
@@ -48,7 +50,7 @@ class Killing:
         deadline = time.monotonic() + 20
         while agents_of(self.home) and time.monotonic() < deadline:
             time.sleep(0.02)
-        self._engine.close()
+        self._stack.close()
         del os.environ["DOCKER_HOST"]
 
     def round(self, most: int) -> None:

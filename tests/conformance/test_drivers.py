@@ -19,13 +19,11 @@ from groundplane.spi.toolchain import Command
 from tests.conformance.driver_bench import Bench, launch
 from tests.docker_drill import daemon, tiny_image
 from tests.integration.conftest import end_agents
-from tests.parts import require
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
     """A Docker engine that has the image of the launches."""
-    require("docker")
     folder = tmp_path_factory.mktemp("engine")
     image = tiny_image(folder)
     with daemon(folder / "docker") as running:

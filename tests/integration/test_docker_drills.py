@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import time
@@ -15,9 +16,9 @@ from typing import Any
 import pytest
 
 from tests.docker_drill import Daemon, daemon, tiny_image
+from tests.docker_killing import Killing
 from tests.e2e.cli_ground import Ground, until
 from tests.integration.agent_bench import agents_of
-from tests.parts import require
 
 COUNT = "i=0; while [ $i -lt 70 ]; do i=$((i+1)); echo line $i; printf 'half'; sleep 0.05; echo ' and half'; done"
 COUNTED = Counter([f"line {i}" for i in range(1, 71)] + ["half and half"] * 70)
@@ -26,7 +27,6 @@ COUNTED = Counter([f"line {i}" for i in range(1, 71)] + ["half and half"] * 70)
 @pytest.fixture
 def drill(tmp_path: Path) -> Iterator[Callable[..., tuple[Daemon, Ground]]]:
     """Makes an engine, and a control plane that works with it."""
-    require("docker")
     with ExitStack() as stack:
 
         def make(**options: Any) -> tuple[Daemon, Ground]:
@@ -161,8 +161,8 @@ def test_an_engine_that_is_killed_again_and_again(drill: Callable[..., tuple[Dae
     assert lines(ground, run) == Counter([f"line {i}" for i in range(1, 121)] + ["half", " and half"] * 120)
 
 
-@pytest.mark.parametrize("code", [0, 7])
-def test_work_that_ends_while_the_engine_is_away(drill: Callable[..., tuple[Daemon, Ground]], code: int) -> None:
+def test_work_that_ends_while_the_engine_is_away(drill: Callable[..., tuple[Daemon, Ground]]) -> None:
+    code = 7
     engine, ground = drill(live_restore=True)
     run = start(ground, engine, f"echo begun; sleep 1; echo over; exit {code}")
     time.sleep(0.3)
@@ -177,8 +177,7 @@ def test_work_that_ends_while_the_engine_is_away(drill: Callable[..., tuple[Daem
     assert "over" in said.stdout or "its last lines may be missing" in said.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("code", [0, 1])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, 0), (signal.SIGTERM, 0), (signal.SIGTERM, 1)])
 def test_an_engine_that_takes_its_containers_along(
     drill: Callable[..., tuple[Daemon, Ground]], number: signal.Signals, code: int
 ) -> None:
@@ -268,3 +267,13 @@ def test_an_engine_whose_disk_is_full_says_so(drill: Callable[..., tuple[Daemon,
     run = ground.json("run", "do.sh", "--on", "docker", "--fresh", code=3)
     assert run["reason"]["code"] == "no_space", run["reason"]
     assert "space" in run["reason"]["message"]
+
+
+def test_killed_at_random_instants(tmp_path: Path) -> None:
+    killing = Killing(tmp_path, seed=random.randrange(10**6))
+    try:
+        for _ in range(3):
+            killing.round(most=4)
+        assert sum(killing.kills.values()) >= 6
+    finally:
+        killing.close()

@@ -18,7 +18,6 @@ from groundplane.drivers.docker import DockerDriver
 from groundplane.oci.address import Address
 from tests.docker_drill import Daemon, daemon, tiny_image
 from tests.e2e.cli_ground import Ground, until
-from tests.parts import require
 
 
 @pytest.fixture
@@ -30,7 +29,6 @@ def free_port() -> int:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Callable[..., tuple[Daemon, Ground]]]:
-    require("docker")
     with ExitStack() as stack:
 
         def make(env: Mapping[str, str], *options: str) -> tuple[Daemon, Ground]:

@@ -50,21 +50,24 @@ class Engine:
         self._kept.close()
 
     def ping(self, tries: int = 2) -> None:
-        """Whether it answers."""
-        self._ask("GET", "/_ping", None, tries)
+        """Whether it answers. Asking for its version would have it start two programs."""
+        self._answer("GET", "/_ping", None, None, tries)
 
     def call(
         self, method: str, path: str, query: Mapping[str, object] | None = None, body: object = None, *, tries: int = 2
     ) -> Any:
         """The answer's JSON, None without one. A kept connection may have been closed meanwhile: tried anew."""
-        content = self._ask(method, _target(path, query), None if body is None else json.dumps(body).encode(), tries)
+        data = None if body is None else json.dumps(body).encode()
+        content = self._answer(method, path, query, data, tries)
         return json.loads(content) if content.strip() else None
 
-    def _ask(self, method: str, target: str, body: bytes | None, tries: int) -> bytes:
+    def _answer(
+        self, method: str, path: str, query: Mapping[str, object] | None, data: bytes | None, tries: int
+    ) -> bytes:
         while True:
             tries -= 1
             try:
-                reply = self._kept.request(method, target, body)
+                reply = self._kept.request(method, _target(path, query), data)
                 content = reply.read()
             except ConnectionLostError as error:
                 self._kept.close()
