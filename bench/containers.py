@@ -1,4 +1,4 @@
-"""What an image adds: a script in a container beside `docker run`, and what environments cost that are built already."""
+"""What an image adds: a script in a container beside `docker run`, and what environments cost that are built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the driver suite works with: one launch that says the same to a shell and to the scripted fake."""
+"""What the driver suite works with: one launch that says the same to a shell, here or in a container, and to the
+scripted fake."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from typing import Any
 from groundplane.model.ids import new_id
 from groundplane.spi import layout, segments
 from groundplane.spi.driver import Driver
-from groundplane.spi.launch import Launch, Observation, Phase
+from groundplane.spi.launch import Container, Launch, Observation, Phase
 from groundplane.spi.toolchain import Command
+from tests.docker_drill import TINY
 
 Script = Mapping[str, Any]
 PATIENCE = 20.0
@@ -31,17 +33,22 @@ def launch(sh: str, fake: Script | None = None, **fields: Any) -> Launch:
         snapshot=fields.pop("snapshot", ""),
         command=command,
         env=env,
+        container=Container(TINY),
         **fields,
     )
 
 
 class Bench:
-    """A driver and its home. `again` makes another driver for the same backend, as a restarted control plane would."""
+    """A driver and its home. `again` makes another driver for the same backend, as a restarted control plane would.
 
-    def __init__(self, driver: Driver, home: Path, again: Callable[[], Driver]) -> None:
+    many: launches that it ends within a moment.
+    """
+
+    def __init__(self, driver: Driver, home: Path, again: Callable[[], Driver], many: int = 60) -> None:
         self.driver = driver
         self.home = home
         self.again = again
+        self.many = many
         self.cursor = ""
         self.seen: list[Observation] = []
 

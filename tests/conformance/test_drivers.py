@@ -7,17 +7,46 @@ from pathlib import Path
 
 import pytest
 
+from groundplane.drivers.docker import DockerDriver
 from groundplane.drivers.fake import FakeDriver
 from groundplane.drivers.local import LocalDriver
+from groundplane.images.store import ImageStore
+from groundplane.model.ids import new_id
+from groundplane.oci.address import Address
 from groundplane.spi import layout
-from groundplane.spi.launch import Phase
+from groundplane.spi.launch import Launch, Phase
+from groundplane.spi.toolchain import Command
 from tests.conformance.driver_bench import Bench, launch
+from tests.docker_drill import daemon, tiny_image
+from tests.integration.conftest import end_agents
 
 
-@pytest.fixture(params=["local", "fake"])
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """A Docker engine that has the image of the launches."""
+    folder = tmp_path_factory.mktemp("engine")
+    image = tiny_image(folder)
+    with daemon(folder / "docker") as running:
+        address = Address(running.url)
+        driver = DockerDriver(folder, "docker", address)
+        driver.bring(image, ImageStore(folder / "images").blob, lambda _: None)
+        driver.close()
+        yield address
+        running.ended()
+
+
+@pytest.fixture(params=["local", "fake", "docker"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     home = tmp_path / "home"
-    if request.param == "local":
+    if request.param == "docker":
+        address = request.getfixturevalue("engine")
+        docker = DockerDriver(home, "docker", address)
+        made = Bench(docker, home, lambda: DockerDriver(home, "docker", address), many=9)
+        yield made
+        docker.cleanup([seen.attempt for seen in made.seen if seen.phase is Phase.ENDED])
+        end_agents(home)
+        docker.close()
+    elif request.param == "local":
         local = LocalDriver(home)
         yield Bench(local, home, lambda: LocalDriver(home))
         local.shutdown(end_work=True)
@@ -142,10 +171,17 @@ def test_another_driver_goes_on_from_the_cursor(bench: Bench) -> None:
         other.close()
 
 
-def test_stop_ends_it_and_says_that_it_was_cancelled(bench: Bench) -> None:
-    wanted = launch("sleep 60", {"delay": 60})
-    bench.submit(wanted)
+def until_it_prints(bench: Bench, wanted: Launch) -> None:
+    """What runs in a container begins a moment after it is said to run."""
     bench.until(wanted.attempt, Phase.RUNNING)
+    while not isinstance(bench.driver, FakeDriver) and not bench.output(wanted):
+        bench.driver.changes(bench.cursor, 0.05)
+
+
+def test_stop_ends_it_and_says_that_it_was_cancelled(bench: Bench) -> None:
+    wanted = launch("echo ready; sleep 60", {"delay": 60})
+    bench.submit(wanted)
+    until_it_prints(bench, wanted)
     bench.driver.stop(wanted.attempt, 5.0)
     bench.driver.stop(wanted.attempt, 5.0)
     told = bench.until(wanted.attempt, Phase.ENDED)
@@ -156,9 +192,7 @@ def test_stop_ends_it_and_says_that_it_was_cancelled(bench: Bench) -> None:
 def test_stop_kills_what_does_not_listen_when_the_grace_is_over(bench: Bench) -> None:
     wanted = launch("trap '' TERM; echo ready; while :; do sleep 0.05; done", {"delay": 60, "ignores_stop": True})
     bench.submit(wanted)
-    bench.until(wanted.attempt, Phase.RUNNING)
-    while isinstance(bench.driver, LocalDriver) and not bench.output(wanted):
-        bench.driver.changes(bench.cursor, 0.05)
+    until_it_prints(bench, wanted)
     bench.driver.stop(wanted.attempt, 0.2)
     told = bench.until(wanted.attempt, Phase.ENDED)
     assert (told.signal, told.exit_code) == (9, 137)
@@ -208,13 +242,21 @@ def test_nothing_is_kept_of_a_failure(bench: Bench) -> None:
 
 
 def test_the_support_folder_is_absolute_and_the_attempts_own(bench: Bench) -> None:
-    one, two = bench.driver.support("one"), bench.driver.support("two")
-    assert one.startswith("/")
-    assert one != two
+    wanted: list[Launch] = []
+    for name in ("one", "two"):
+        attempt = f"{name}-{new_id()}"
+        support = bench.driver.support(attempt)
+        assert support.startswith("/")
+        command = Command(("sh", "-c", f"ls {support}; cat {support}/{name}"), files={name: f"of {name}"})
+        said = "\n".join([*sorted([name, "tmp"]), f"of {name}"])
+        wanted.append(launch("", {"stdout": said}, attempt=attempt, command=command))
+    bench.submit(*wanted)
+    for name, each in zip(("one", "two"), wanted, strict=True):
+        assert bench.until(each.attempt, Phase.ENDED).stdout.split() == [*sorted([name, "tmp"]), "of", name]
 
 
 def test_many_at_once_all_end(bench: Bench) -> None:
-    wanted = [launch(f"exit {n % 3}", {"exit": n % 3}, task=f"t[{n}]") for n in range(60)]
+    wanted = [launch(f"exit {n % 3}", {"exit": n % 3}, task=f"t[{n}]") for n in range(bench.many)]
     bench.submit(*wanted)
     for n, each in enumerate(wanted):
         assert bench.until(each.attempt, Phase.ENDED).exit_code == n % 3

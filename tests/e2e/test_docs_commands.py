@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.docker_drill import daemon, tiny_image
 from tests.e2e.cli_ground import BIN, Ground
 from tests.parts import require
 
@@ -26,6 +27,7 @@ BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<file>\S+))?\n(?P<body>.*?)^```
 EXIT = re.compile(r"#\s*exit code (\d+)\s*$")
 MARK = "::command "
 CHECKOUT_PYTHON = {"docs/sdk.md"}  # there the reader's Python is the one that has Groundplane
+IN_CONTAINERS = {"docs/docker.md"}
 PARTS = {"r": r"\.R\b|examples/trial", "matlab": r"\.m\b|examples/trial", "spss": r"\.sps\b|examples/trial"}
 
 
@@ -60,6 +62,16 @@ def reader(tmp_path: Path, environment: Path) -> Iterator[Ground]:
     ground.close()
 
 
+@pytest.fixture
+def engine(reader: Ground, tmp_path: Path) -> Iterator[None]:
+    """The reader has a Docker engine, and an image that was made earlier."""
+    with daemon(tmp_path / "docker") as running:
+        reader.env["DOCKER_HOST"] = running.url
+        tiny_image(reader.home)
+        yield
+        reader.close()
+
+
 def shown(body: str) -> list[Shown]:
     """The commands of a block with what they are said to print."""
     found: list[Shown] = []
@@ -92,8 +104,10 @@ def printed(line: str, output: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_shows_is_true(page: Path, reader: Ground) -> None:
+def test_what_a_page_shows_is_true(page: Path, reader: Ground, request: pytest.FixtureRequest) -> None:
     text = page.read_text(encoding="utf-8")
+    if str(page.relative_to(ROOT)) in IN_CONTAINERS:
+        request.getfixturevalue("engine")
     for part, pattern in PARTS.items():
         if re.search(pattern, text):
             require(part)

@@ -16,18 +16,13 @@ from typing import Any
 
 import pytest
 
-from tests.docker_drill import Daemon, bridge, daemon, tiny_image
+from tests.docker_drill import Daemon, daemon, tiny_image
 from tests.e2e.cli_ground import Ground, until
-from tests.parts import require
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    require("docker")
-    with (
-        bridge(f"gp{os.getpid()}", "10.213.7.1/24") as interface,
-        daemon(tmp_path_factory.mktemp("docker"), bridge=interface) as running,
-    ):
+    with daemon(tmp_path_factory.mktemp("docker")) as running:
         yield running
 
 
@@ -114,8 +109,8 @@ def test_lines_arrive_while_it_runs(ground: Ground) -> None:
     assert all(0.3 < gap < 1.5 for gap in gaps), gaps
 
 
-def test_two_hundred_megabytes_lose_nothing(ground: Ground) -> None:
-    size = 200_000_000
+def test_much_output_loses_nothing_and_is_never_held(ground: Ground) -> None:
+    size = 60_000_000
     ground.write("do.sh", f"yes 0123456789abcdef0123456789abcde | head -c {size}")
     got, peak, looked = 0, 0, 0.0
     with ground.start("run", "do.sh", "--on", "docker", "--fresh") as running:
@@ -384,7 +379,7 @@ def test_twenty_at_once(ground: Ground) -> None:
     run = pipeline(
         ground,
         step("cut", "mkdir p; for i in $(seq 20); do echo $i > p/$i.txt; done", 'outputs = ["p/*.txt"]')
-        + step("each", "cat in.txt; sleep 10; cp in.txt out.txt",
+        + step("each", "cat in.txt; sleep 8; cp in.txt out.txt",
                'for_each = {p = "cut/p/*.txt"}\ninputs = {"in.txt" = "{p}"}\noutputs = ["out.txt"]\n'
                "resources = {cpus = 0.1}"),
         'on = "docker"',

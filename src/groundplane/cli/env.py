@@ -174,7 +174,7 @@ def diff(before: str, after: str, as_json: bool) -> None:
 @click.option("--security", is_flag=True, help="Only what the suites' security indices have newer; needs no network.")
 @json_option
 def outdated(names: tuple[str, ...], security: bool, as_json: bool) -> None:
-    """List what has moved on since the lock: packages of the suites, versions of the toolchains."""
+    """List what has moved on since the lock: packages of suites and languages, versions of toolchains."""
     from groundplane.cli import output
     from groundplane.client import locks
 

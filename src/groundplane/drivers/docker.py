@@ -47,6 +47,7 @@ class DockerDriver(AgentDriver):
         super().__init__(home, channel=name)
         self._address = address
         self._engines = threading.local()
+        self._connected: list[Engine] = []
         self._seen: dict[str, float] = {}
         self._info: Mapping[str, Any] | None = None
         self._swept = False  # whether no container can be left that nobody asks for any more
@@ -76,6 +77,7 @@ class DockerDriver(AgentDriver):
             cpus=min(cpus, host.cpus) if self.address.shares_files else cpus,
             memory=info["MemTotal"],
             gpus=host.gpus if self.address.shares_files else 0,
+            devices=host.devices if self.address.shares_files else None,
             facts={
                 "engine": f"{info['ServerVersion']} at {self.address.url}",
                 "limits": f"enforced by cgroup v{info['CgroupVersion']}"
@@ -133,6 +135,11 @@ class DockerDriver(AgentDriver):
         except Refused as refused:
             if refused.status not in (404, 409):  # gone, or going
                 log.warning("container not removed name=%s error=%s", name, refused.message)
+
+    def close(self) -> None:
+        super().close()
+        for engine in self._connected:
+            engine.close()
 
     # --- images -------------------------------------------------------------------------------------------------------
 
@@ -217,6 +224,7 @@ class DockerDriver(AgentDriver):
             "pinned": resources.cpus is not None and self.address.shares_files,
             "cpus": resources.cpus,
             "memory": resources.memory,
+            "told_by_output": bool(launch.command.sentinel),
             "grace": launch.grace,
         }
         command = replace(
@@ -232,7 +240,7 @@ class DockerDriver(AgentDriver):
             env={**_OWN, **work},
             channel=self._channel_name,
             proxy=True,
-            owner=_WORKER if as_root else None,
+            owner=_WORKER if as_root and self.address.shares_files else None,
             place=None if self.address.shares_files else Place(float(info["NCPU"]), info["MemTotal"]),
         )
 
@@ -257,10 +265,13 @@ class DockerDriver(AgentDriver):
         found: Engine | None = getattr(self._engines, "engine", None)
         if found is None:
             found = self._engines.engine = Engine(self.address)
+            self._connected.append(found)
         return found
 
 
-_OWN = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ} | {"PATH": os.defpath}
+_OWN = {name: os.environ[name] for name in ("HOME", "SSH_AUTH_SOCK") if name in os.environ} | {
+    "PATH": os.environ.get("PATH", os.defpath)
+}
 """What the process that stands for a container has for itself (ssh needs it): none of it reaches the work."""
 
 

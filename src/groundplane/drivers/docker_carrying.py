@@ -19,11 +19,19 @@ _BEFORE = 946684800
 
 
 def carry(engine: Engine, container: str, folders: Mapping[str, str], user: str) -> None:
-    """Puts the folders of this host into the container, which has not started. folders: path there -> folder here."""
+    """Puts the folders of this host into the container, which has not started. folders: path there -> folder here.
+
+    Each is sent by its name into the folder above it: an engine gives no owner to the folder that it puts things into.
+    All is writable there: what an overlay shows from below are the store's files, which are not.
+    """
     owner, _, group = user.partition(":")
     for there, here in folders.items():
-        argv = ["tar", "-C", here, f"--mtime=@{_BEFORE}", f"--owner={owner}", f"--group={group}", "-cf", "-", "."]
-        for _ in engine.stream("PUT", f"/containers/{container}/archive", {"path": there}, _output(argv)):
+        above, name = os.path.split(there)
+        argv = [
+            "tar", "-C", here, f"--mtime=@{_BEFORE}", f"--owner={owner}", f"--group={group}", "--mode=u+rwX",
+            f"--transform=flags=rh;s,^\\.,{name},", "-cf", "-", ".",
+        ]  # fmt: skip
+        for _ in engine.stream("PUT", f"/containers/{container}/archive", {"path": above}, _output(argv)):
             pass  # it answers with nothing
 
 

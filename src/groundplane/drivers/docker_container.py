@@ -36,7 +36,9 @@ _AGAIN = 0.2
 _SAMPLES = 0.1
 _LINGERS = 2.0
 _LOOKS = 0.004
-_ANSWERS_WITHIN = 2.0
+_ANSWERS_WITHIN = 30.0
+_AT_ONCE = 0.5
+_UNKNOWN = 255  # what an engine says of a container that ended while it was away, where nobody kept its exit code
 _ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM})
 
 
@@ -64,6 +66,7 @@ class Proxy:
         self._kill_at = 0.0
         self._stopping = False
         self._running = False
+        self._sampling = False
 
     def run(self) -> dict[str, Any]:
         """The `spi.launch.Verdict` as JSON has it."""
@@ -152,16 +155,22 @@ class Proxy:
 
     def _end(self, whole: bool) -> Mapping[str, Any]:
         """Waits until the engine says that it has ended; where its stream broke, its output goes on from there."""
-        outage = False
+        outage = ended_alone = False
         while True:
             try:
                 if not whole:
                     info = self._patiently("GET", "/info", patience=_OUTAGE)
                     if outage and not info["LiveRestoreEnabled"]:
                         raise _lost("it was restarted, and its containers ended with it")
+                    ended_alone = outage and not self._looked_at()["Running"]
                     whole = self._output.go_on(seconds(info["SystemTime"]) - time.time())
+                    if ended_alone:
+                        self._miss()
+                    outage = False
                 state = self._state()
                 if whole and not state["Running"]:
+                    if ended_alone and state["ExitCode"] == _UNKNOWN:
+                        raise _lost("it ended meanwhile, and the engine does not know how")
                     self._judge(state)
                     return state
                 whole = False
@@ -169,19 +178,27 @@ class Proxy:
                 outage, whole = True, False
             time.sleep(_AGAIN)
 
+    def _miss(self) -> None:
+        """Nobody read what it printed from the engine's end to its own."""
+        if self._spec.told_by_output:
+            raise _lost("it ended meanwhile, and whether it succeeded was in what it printed")
+        sys.stderr.write("groundplane: it ended while the Docker engine was away: its last lines may be missing here\n")
+        sys.stderr.flush()
+
     def _state(self) -> Mapping[str, Any]:
         """How it is: its stream ends a moment before it does, so one that still runs is asked again for a while."""
         deadline = time.monotonic() + _LINGERS
-        while True:
-            try:
-                state = self._engine.call("GET", f"/containers/{self._spec.name}/json", tries=1)["State"]
-            except Refused as refused:
-                if refused.status == 404:
-                    raise _interfered("it was removed") from refused
-                raise
-            if not state["Running"] or time.monotonic() > deadline:
-                return state
+        while (state := self._looked_at())["Running"] and time.monotonic() < deadline:
             time.sleep(_LOOKS)
+        return state
+
+    def _looked_at(self) -> Mapping[str, Any]:
+        try:
+            return self._engine.call("GET", f"/containers/{self._spec.name}/json", tries=1)["State"]
+        except Refused as refused:
+            if refused.status == 404:
+                raise _interfered("it was removed") from refused
+            raise
 
     def _judge(self, state: Mapping[str, Any]) -> None:
         """Raises Unavailable where the engine is ending, which ends its containers; Ended where it never began, or
@@ -189,12 +206,7 @@ class Proxy:
         if self._stopping:
             return
         code: int = state["ExitCode"]
-        # One that is ending listens no more, or (systemd listens for it) does not answer; it answers old connections.
-        probe = Engine(self._spec.address, silence=_ANSWERS_WITHIN)
-        try:
-            probe.ping()
-        finally:
-            probe.close()
+        self._make_sure()
         if not code or state["OOMKilled"]:
             return
         if code in (126, 127) and self._output.errors.startswith(b"[FATAL tini"):
@@ -209,7 +221,21 @@ class Proxy:
             number = int(event["Actor"]["Attributes"].get("signal", 0))
             if number in _ENDING:
                 raise _interfered(f"{signal.Signals(number).name} was sent to it", code)
-        self._engine.ping(tries=1)  # it could have been another one that answered: started again meanwhile
+
+    def _make_sure(self) -> None:
+        """That the engine is not ending: then it answers on old connections and listens no more. Where systemd listens
+        for it nobody answers, until its successor does and the old connection has broken."""
+        began = time.monotonic()
+        probe = Engine(self._spec.address, silence=_ANSWERS_WITHIN)
+        try:
+            probe.ping(tries=1)
+        except Unavailable:
+            if time.monotonic() - began < _ANSWERS_WITHIN:
+                raise
+        finally:
+            probe.close()
+        if time.monotonic() - began > _AT_ONCE:
+            self._engine.ping(tries=1)
 
     # --- signals ------------------------------------------------------------------------------------------------------
 
@@ -224,8 +250,10 @@ class Proxy:
     def _on_sample(self, *_: object) -> None:
         if os.getppid() != self._agent:
             self._abandon()
-        if self._running:
+        if self._running and not self._sampling:  # an answer may take longer than until the next signal
+            self._sampling = True
             self._usage.sample()
+            self._sampling = False
         if self._kill_at and time.monotonic() > self._kill_at:
             self._kill_at = time.monotonic() + 1.0
             self._signal(signal.SIGKILL)

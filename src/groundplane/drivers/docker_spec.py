@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 PREFIX = "GROUND_WORK_"
 """Before the names of the work's variables, which the process has as its own."""
-WORK, SUPPORT = "/ground/work", "/ground/support"
+ABOVE = "/ground"
+WORK, SUPPORT = f"{ABOVE}/work", f"{ABOVE}/support"
 _SHARED_MEMORY = 1 << 30
 """Bytes that `/dev/shm` may hold: the engine's 64 MiB are too few for what shares arrays between processes."""
 _LARGEST_LOG = "1000g"
@@ -24,7 +25,8 @@ class Spec:
     """A JSON object with all of these names.
 
     tree, support: folders of this host, mounted where the engine shares its files. verdict: file. user: as `User` of
-    the engine's API. pinned: to the cores that this process may use.
+    the engine's API. pinned: to the cores that this process may use. told_by_output: a line of its output tells
+    whether the work succeeded.
     """
 
     def __init__(self, body: Mapping[str, Any]) -> None:
@@ -41,6 +43,7 @@ class Spec:
         self.pinned: bool = body["pinned"]
         self.cpus: float | None = body["cpus"]
         self.memory: int | None = body["memory"]
+        self.told_by_output: bool = body["told_by_output"]
 
     @property
     def folders(self) -> dict[str, str]:
@@ -55,7 +58,7 @@ class Spec:
     @property
     def task(self) -> str:
         """The attempt without its number."""
-        return self.attempt.rpartition(".")[0]
+        return self.attempt.rpartition(".")[0] or self.attempt
 
 
 def container_name(attempt: str) -> str:
@@ -87,7 +90,7 @@ def container(spec: Spec) -> dict[str, Any]:
             {"Type": "bind", "Source": source, "Target": target} for target, source in spec.folders.items()
         ]
     else:
-        host["Mounts"] = [{"Type": "volume", "Target": target} for target in spec.folders]
+        host["Mounts"] = [{"Type": "volume", "Target": ABOVE}]
     if spec.cpus:
         host["NanoCpus"] = round(spec.cpus * 1e9)
     if spec.memory:

@@ -13,6 +13,7 @@ from groundplane.oci.engine import Engine, Refused
 
 _GROUPS = "/sys/fs/cgroup"
 _ASKED_EVERY = 2.0  # seconds: an answer takes the engine some milliseconds
+_ASKED_FIRST = 0.25  # after that long, then each time after half as long again
 
 
 class Usage:
@@ -77,13 +78,14 @@ def _second(path: str) -> Callable[[], tuple[float, int]]:
 
 
 def _asked(engine: Engine, container: str) -> Callable[[], tuple[float, int]]:
-    asked_at = 0.0
+    due, wait = 0.0, _ASKED_FIRST
     known = (0.0, 0)
 
     def look() -> tuple[float, int]:
-        nonlocal asked_at, known
-        if time.monotonic() - asked_at >= _ASKED_EVERY:
-            asked_at = time.monotonic()
+        nonlocal due, wait, known
+        if time.monotonic() >= due:
+            due = time.monotonic() + wait
+            wait = min(wait * 1.5, _ASKED_EVERY)
             told = engine.call("GET", f"/containers/{container}/stats", {"stream": 0, "one-shot": 1})
             memory = told["memory_stats"]
             known = told["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9, memory.get("max_usage", memory.get("usage", 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ NAME, ALGORITHM = "provenance", "ed25519"
 
 
 def signing(folder: Path) -> Ed25519PrivateKey:
-    """The private key; exactly one of two processes that start at once makes it."""
+    """The private key; exactly one of several threads or processes that start at once makes it."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import (
         Encoding,
@@ -25,7 +26,7 @@ def signing(folder: Path) -> Ed25519PrivateKey:
     path = folder / f"{NAME}.pem"
     if not path.is_file():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = folder / f".{NAME}.{os.getpid()}"
+        fresh = folder / f".{NAME}.{os.getpid()}.{threading.get_ident()}"
         fresh.touch(mode=0o600)
         fresh.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         with fresh.open("rb") as file:

@@ -139,7 +139,9 @@ class Rootfs:
             (folder / name).symlink_to(path.absolute())
         (self.tree / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
         hooks = [*self._unpacking(below), *self._hook("fill", _FILL_HOOK)]
-        self._run(["--variant=custom", *_included(tools), *hooks], repository, None)
+        # All but the folder is thrown away: nothing of it need reach the disk.
+        options = ["--variant=custom", "--dpkgopt=force-unsafe-io", *_included(tools), *hooks]
+        self._run(options, repository, None)
 
     def _unpacking(self, layers: Sequence[Path]) -> list[str]:
         folder = self._scratch / "below"

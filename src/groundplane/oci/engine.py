@@ -50,14 +50,20 @@ class Engine:
         self._kept.close()
 
     def ping(self, tries: int = 2) -> None:
-        """Whether it answers."""
-        self.call("GET", "/version", tries=tries)
+        """Whether it answers. Asking for its version would have it start two programs."""
+        self._answer("GET", "/_ping", None, None, tries)
 
     def call(
         self, method: str, path: str, query: Mapping[str, object] | None = None, body: object = None, *, tries: int = 2
     ) -> Any:
         """The answer's JSON, None without one. A kept connection may have been closed meanwhile: tried anew."""
         data = None if body is None else json.dumps(body).encode()
+        content = self._answer(method, path, query, data, tries)
+        return json.loads(content) if content.strip() else None
+
+    def _answer(
+        self, method: str, path: str, query: Mapping[str, object] | None, data: bytes | None, tries: int
+    ) -> bytes:
         while True:
             tries -= 1
             try:
@@ -69,7 +75,7 @@ class Engine:
                     raise self._unreachable(error) from error
                 continue
             _check(reply.status, content)
-            return json.loads(content) if content.strip() else None
+            return content
 
     def head(self, path: str, query: Mapping[str, object] | None = None) -> Mapping[str, str] | None:
         """The headers of an answer, None when there is no such thing."""

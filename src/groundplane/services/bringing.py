@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from groundplane.model.errors import GroundError, Invalid, Unavailable
 from groundplane.model.locks import Lock
@@ -18,6 +20,8 @@ from groundplane.services.platform import Platform, now
 from groundplane.spi.driver import CanRunImages
 from groundplane.spi.images import Image, Progress
 from groundplane.store import runs, tasks
+
+log = logging.getLogger(__name__)
 
 READY = 3
 """The mark of tasks that wait for their image; see the column."""
@@ -83,10 +87,16 @@ def bring(platform: Platform, run_id: int, position: int) -> None:
         lock = _lock(platform, plan, step.name, tell)
         if placed.image is not None and not placed.lock:  # what its packages need was not known when it was planned
             gpus.check(platform.driver(placed.backend), placed.backend, [step], {step.name: (placed.image, lock)})
-        image = _image(platform, lock, placed, tell)
+        image = _image(platform, lock, placed, Path(plan.folder), tell)
         _patiently(lambda driver: driver.bring(image, shelf.store(platform.home).blob, tell), platform, placed, begun)
     except GroundError as error:
         changed = _fail(platform, run_id, position, _reason(error))
+    except DBAPIError:
+        raise  # tried again
+    except Exception as error:
+        log.exception("an image cannot be brought run=%s step=%s", row.uid, step.name)
+        text = f"its image cannot be brought: {type(error).__name__}: {error}"
+        changed = _fail(platform, run_id, position, Reason("internal", text, "please report this", Fault.PLATFORM))
     else:
         changed = _go_on(platform, run_id, position, row.uid, plan, lock)
     platform.notifier.notify(*changed)
@@ -115,9 +125,9 @@ def _lock(platform: Platform, plan: RunPlan, step: str, progress: Progress) -> L
     return lock
 
 
-def _image(platform: Platform, lock: Lock, placed: Placement, progress: Progress) -> Image:
+def _image(platform: Platform, lock: Lock, placed: Placement, folder: Path, progress: Progress) -> Image:
     try:
-        return locking.image_of(platform, lock, progress)
+        return locking.image_of(platform, lock, progress, folder=folder)
     except Unavailable as error:
         known = shelf.resolved(platform.home, placed.definition)
         if error.code == "package_gone" and known == lock:  # nobody asked for these very versions

@@ -49,7 +49,8 @@ def prune(platform: Platform, actor: Actor, *, everything: bool) -> dict[str, An
             if image.recipe not in used:
                 store.remove(image.recipe)
                 removed.append(image.reference)
-                _drop(platform, image)
+                if image.ours:
+                    _drop(platform, image)
     freed = store.collect()
     if everything:
         from groundplane.images.downloads import Downloads

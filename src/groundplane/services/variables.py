@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -117,12 +118,12 @@ def unseal(home: Path, connection: Connection, run_id: int, run: str) -> Variabl
 
 @lru_cache(maxsize=4)
 def home_key(home: Path) -> bytes:
-    """The home's key, made on first use; exactly one of two that start at once makes it."""
+    """The home's key, made on first use; exactly one of several threads or processes that start at once makes it."""
     path = home / "key"
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        fresh = home / f"key.{os.getpid()}"
+        fresh = home / f"key.{os.getpid()}.{threading.get_ident()}"
         fresh.touch(mode=0o600)
         fresh.write_bytes(os.urandom(_KEY_BYTES))
         with fresh.open("rb") as file:

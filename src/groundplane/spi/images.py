@@ -19,8 +19,9 @@ class Recipe:
     """What a builder locks: the environment and what the catalogue knows about it.
 
     folder: the project's, for native locks and Dockerfiles; None when there is none. suite: the Debian suite that has
-    the version. debs: all Debian packages asked for: the engine's, the language's, the system's. python:
-    requirements for uv. programs: the engine's names, first found wins. probe: arguments that make it print its
+    the version. debs: all Debian packages asked for: the engine's, the language's, the system's. native: the project's
+    own lock of the language's packages that counts (`uv.lock`), "" for none. python: requirements for uv; with a native
+    lock what that must have. programs: the engine's names, first found wins. probe: arguments that make it print its
     version; () when it must not be asked. version: regex whose first group is the version.
     """
 
@@ -64,6 +65,11 @@ class Image:
     built_at: int
     probe: str = ""
     program: str = ""
+
+    @property
+    def ours(self) -> bool:
+        """Whether its name is one that was given to it here: others' images keep theirs."""
+        return self.reference.endswith(f":{self.recipe[:16]}")
 
     @property
     def size(self) -> int:

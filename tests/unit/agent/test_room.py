@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from groundplane.agent import cgroups
-from groundplane.agent.capacity import Room
+from groundplane.agent.capacity import Capacity, Room
 from groundplane.agent.cgroups import Groups
 from groundplane.agent.gpus import GpuPool
 from groundplane.agent.spawn import NotStarted, find
 from groundplane.model.resources import Resources
+from groundplane.spi.launch import Place
 
 
 def test_what_waits_keeps_its_place_but_blocks_only_what_it_waits_for(tmp_path: Path) -> None:
@@ -96,3 +97,17 @@ def test_the_second_version_limits_both_in_one_group(control: Path) -> None:
     assert group.entries == (str(control / "groundplane-a/x/cgroup.procs"),)
     assert (control / "groundplane-a/x/cpu.max").read_text() == "1000 100000"
     assert (control / "groundplane-a/x/memory.max").read_text() == "1048576"
+
+
+def test_a_place_elsewhere_has_its_own_room() -> None:
+    place = Capacity(Place(cpus=64, memory=100))
+    assert place.never(Resources(cpus=64)) is None
+    refused = place.never(Resources(cpus=65))
+    assert refused is not None
+    assert "64" in refused.message
+    assert place.never(Resources(gpus=1)) is not None
+    assert place.take(Resources(cpus=60)) == []
+    assert place.take(Resources(cpus=8)) is None
+    assert place.cores_for(Resources(cpus=8)) == []
+    place.resize(Place(cpus=128, memory=200))
+    assert place.take(Resources(cpus=8, memory=150)) == []
