@@ -118,8 +118,8 @@ def test_more_than_there_are_never_fit(ground: Ground) -> None:
     locked(ground, "torch 2.1.0+cu118")
     with pytest.raises(Invalid) as error:
         ground.submit(train("count = 2"))
-    assert error.value.code == "never_fits"
-    assert "asks for 2 GPUs; backend 'local' has 1 in all" in error.value.message
+    assert error.value.code == "gpu_unsuitable"
+    assert "on backend 'local': it has 1 (driver" in error.value.message
 
 
 def test_what_a_backend_does_not_tell_is_a_warning(ground: Ground) -> None:

@@ -61,8 +61,12 @@ def test_what_cannot_work_is_refused_before_anything_starts(ground: Ground, name
 def test_what_could_never_fit_is_refused(ground: Ground) -> None:
     with pytest.raises(Invalid) as refused:
         ground.submit(step("one", "resources = { gpus = 9 }"))
-    assert refused.value.code == "never_fits"
+    assert refused.value.code == "gpu_unsuitable"
     assert "'one' asks for 9 GPUs" in refused.value.message
+    with pytest.raises(Invalid) as refused:
+        ground.submit(step("one", "resources = { cpus = 9000 }"))
+    assert refused.value.code == "never_fits"
+    assert "'one' asks for 9000 CPUs" in refused.value.message
     assert ground.starts("") == []
 
 

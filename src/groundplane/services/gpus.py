@@ -56,6 +56,13 @@ def judge(step: Step, backend: str, health: Health, environment: Environment | N
         warnings.append(
             f"which CUDA environment {environment.name!r} needs is not known: {why}; `gpu.cuda` would say it"
         )
+    wanted = step.resources.gpus or 0
+    if health.ok and health.devices is None and wanted > health.gpus:
+        raise Invalid(
+            f"step {step.name!r} asks for {gpus_shown(wanted, None)}; backend {backend!r} has {health.gpus or 'none'}",
+            hint=f"ask for less, or {_ELSEWHERE}",
+            code="gpu_unsuitable",
+        )
     if not health.ok or health.devices is None:
         why = health.facts.get("gpus", "") if health.ok else health.message
         warnings.append(
@@ -64,6 +71,7 @@ def judge(step: Step, backend: str, health: Health, environment: Environment | N
         )
         return warnings
     case = _Case(step, backend, health.devices, found)
+    case.check_count()
     if asked:
         case.check_asked(asked)
     return [*warnings, *case.check_driver(), *case.check_devices()]
@@ -91,6 +99,12 @@ class _Case:
     backend: str
     host: Gpus
     found: Needs
+
+    def check_count(self) -> None:
+        """There must be as many as are asked for, whatever they are."""
+        has = len(self.host.devices)
+        if has < (self.step.resources.gpus or 0):
+            raise self._unsuitable(f"it has {has}" if has else "it has none")
 
     def check_asked(self, wanted: str) -> None:
         """`gpu.cuda`: what the driver must support itself, without minor-version compatibility."""
@@ -152,9 +166,9 @@ class _Case:
         devices = [f"{device.shown}{f': {why}' if why else ': would do'}" for device, why in verdicts]
         shown = "; ".join(devices or [device.shown for device in self.host.devices])
         asked = gpus_shown(self.step.resources.gpus or 0, self.step.resources.gpu_kind)
+        host = f" ({self.host.shown}{'; ' if shown else ''}{shown})" if self.host.driver or shown else ""
         return Invalid(
-            f"step {self.step.name!r} asks for {asked} on backend {self.backend!r}: {what} ({self.host.shown}"
-            f"{'; ' if shown else ''}{shown})",
+            f"step {self.step.name!r} asks for {asked} on backend {self.backend!r}: {what}{host}",
             hint=", or ".join(filter(None, (*ways, _ELSEWHERE))),
             code="gpu_unsuitable",
         )

@@ -208,7 +208,6 @@ def _check_capacity(driver: Driver, backend: str, steps: Sequence[Step]) -> None
         for wanted, has, what in (
             (asked.cpus or 0, health.cpus, "CPUs"),
             (asked.memory or 0, health.memory, "memory"),
-            (asked.gpus or 0, health.gpus, "GPUs"),
         ):
             if wanted > has:
                 shown = [format_size(wanted), format_size(has)] if what == "memory" else [f"{wanted:g}", f"{has:g}"]
