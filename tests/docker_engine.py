@@ -11,17 +11,17 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from groundplane.model.errors import GroundError
-from groundplane.oci.address import from_environment, parse
+from groundplane.model.errors import GroundError, Unavailable
+from groundplane.oci.address import Address, from_environment, parse
 from groundplane.oci.engine import Engine, Refused
 
 _SECONDS = 40
-_DOCKERD = ("--iptables=false", "--ip-forward=false", "--ip-masq=false", "--log-level=error")
+_START_WITHIN = 30.0
 
 
 def answers(url: str | None = None) -> bool:
@@ -40,74 +40,144 @@ def can_start() -> bool:
     return os.geteuid() == 0 and all(map(shutil.which, ("dockerd", "ip")))
 
 
-class PrivateEngine:
-    """A `dockerd` with a data folder, a socket and a bridge of its own. Its containers reach this machine alone.
+class Daemon:
+    """`dockerd` with everything of its own below `folder`, a bridge, and a short folder for its sockets, whose paths
+    have 100 bytes. Without a bridge (`--bridge=none`) it would delete that of another engine of this machine."""
 
-    Without a bridge (`--bridge=none`) it would delete the bridge of the engine that this machine may have.
-    """
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, live_restore: bool = False, options: Sequence[str] = ()) -> None:
         self.folder = folder
-        self.url = f"unix://{folder}/docker.sock"
-        self.bridge = f"gdk{uuid.uuid4().hex[:8]}"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.live_restore = live_restore
+        folder.mkdir(parents=True, exist_ok=True)
+        self._short = Path(tempfile.mkdtemp(prefix="gdk"))
+        self.socket = self._short / "docker.sock"
+        self.url = f"unix://{self.socket}"
+        self._bridge = f"gdd{os.urandom(4).hex()}"
+        self._options = [f"--bridge={self._bridge}", *(["--live-restore"] if live_restore else []), *options]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
 
-    def start(self) -> None:
+    def call(self, method: str, path: str, query: Mapping[str, object] | None = None) -> Any:
+        """One request on a connection of its own."""
+        engine = Engine(Address(self.url))
+        try:
+            return engine.call(method, path, query, tries=1)
+        finally:
+            engine.close()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> Daemon:
         """Returns when it answers."""
-        argv = ["dockerd", *_DOCKERD, "--host", self.url, "--pidfile", str(self.folder / "pid")]
-        argv += ["--bridge", self.bridge]
-        if not Path("/sys/class/net", self.bridge).exists():
-            subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
-        argv += ["--data-root", str(self.folder / "data"), "--exec-root", str(self.folder / "exec")]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
-        limit = time.monotonic() + _SECONDS
-        while not answers(self.url):
-            if self.process.poll() is not None or time.monotonic() > limit:
-                raise RuntimeError(f"dockerd did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.1)
+        assert self._process is None, "it runs"
+        if not Path("/sys/class/net", self._bridge).exists():
+            subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
+        self.folder.joinpath("pid").unlink(missing_ok=True)
+        self.starts += 1
+        with self.folder.joinpath("dockerd.log").open("ab") as said:
+            self._process = subprocess.Popen(
+                [
+                    "dockerd", "--data-root", str(self.folder / "data"), "--exec-root", str(self._short / "exec"),
+                    "--pidfile", str(self.folder / "pid"), "--host", self.url, "--iptables=false",
+                    "--ip-forward=false", "--ip-masq=false",
+                    *self._options,
+                ],
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + _START_WITHIN
+        while not self.answers():
+            assert self._process.poll() is None, self.log()
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.02)
+        return self
 
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Ends it, its containerd and whatever its containers run."""
-        if self.process is not None:
-            self.process.send_signal(how)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-            self.process = None
-        mine = f"{self.folder}/exec".encode()
-        for folder in Path("/proc").glob("[0-9]*"):  # containerd and its shims survive a kill -9
-            try:
-                if mine in (folder / "cmdline").read_bytes():
-                    os.kill(int(folder.name), signal.SIGKILL)
-            except OSError:
-                continue
-        # A dead one that nobody has waited for still has its number: dockerd would take it for a living one.
-        for name in ("containerd.pid", "containerd.sock"):
-            (self.folder / "exec" / "containerd" / name).unlink(missing_ok=True)
+    def answers(self) -> bool:
+        try:
+            self.call("GET", "/version")
+        except (Unavailable, Refused):
+            return False
+        return True
 
-    def remove(self) -> None:
-        """Nothing of it stays."""
-        with open("/proc/mounts", encoding="utf-8") as mounts:
-            mine = [line.split()[1] for line in mounts if line.split()[1].startswith(f"{self.folder}/")]
-        for place in sorted(mine, reverse=True):
-            subprocess.run(["umount", "-l", place], check=False, capture_output=True)
-        subprocess.run(["ip", "link", "delete", self.bridge], check=False, capture_output=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Ends it; returns when it has ended. Its containers live on where it was killed."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(timeout=60)
+        self._process = None
+        self._end_containerd()
+
+    def _end_containerd(self) -> None:
+        """It ends with its parent, a moment later: a new one must not meet it."""
+        deadline = time.monotonic() + 10
+        while any("containerd.toml" in _command(pid) for pid in self._processes()):
+            assert time.monotonic() < deadline, "containerd lives on"
+            time.sleep(0.02)
+        # Where process 1 reaps late, the next one would take it for alive.
+        (self._short / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Ends it with all that it runs."""
+        if self._process is not None and self._process.poll() is None:
+            for found in self.containers():
+                try:
+                    self.call("DELETE", f"/containers/{found['Id']}", {"force": 1, "v": 1})
+                except (Unavailable, Refused):
+                    pass  # it is going already
+            self.kill(signal.SIGTERM)
+        for pid in self._processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        with Path("/proc/self/mounts").open() as mounts:
+            points = [line.split()[1] for line in mounts]
+        for point in reversed(points):
+            if point.startswith((f"{self.folder}/", f"{self._short}/")):
+                subprocess.run(["umount", "--lazy", point], check=False)
+        subprocess.run(["ip", "link", "delete", self._bridge], check=False, capture_output=True)
+        for each in (self.folder, self._short):
+            shutil.rmtree(each, ignore_errors=True)
+
+    def _processes(self) -> list[int]:
+        """Of this daemon: containerd and the shims of its containers."""
+        return [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit()
+            and any(f"{each}/" in _command(int(entry.name)) for each in (self.folder, self._short))
+            and int(entry.name) != os.getpid()
+        ]
+
+    def containers(self) -> list[Mapping[str, Any]]:
+        """All that it has, running or not."""
+        return self.call("GET", "/containers/json", {"all": 1})
+
+    def running(self) -> list[str]:
+        """Names of the containers that run."""
+        return sorted(found["Names"][0].lstrip("/") for found in self.containers() if found["State"] == "running")
+
+    def ended(self) -> None:
+        """Waits until it has no container left."""
+        deadline = time.monotonic() + 20
+        while left := self.containers():
+            assert time.monotonic() < deadline, [(found["Names"], found["Status"]) for found in left]
+            time.sleep(0.05)
+
+    def log(self) -> str:
+        """The last of what it said."""
+        return self.folder.joinpath("dockerd.log").read_text(errors="replace")[-3000:]
 
 
 @contextmanager
-def private_engine() -> Iterator[PrivateEngine]:
-    """A private engine in a short temporary folder (a socket's path has 100 bytes)."""
-    engine = PrivateEngine(Path(tempfile.mkdtemp(prefix="gdk")))
+def private_engine() -> Iterator[Daemon]:
+    """An engine of its own until the end of the block."""
+    engine = Daemon(Path(tempfile.mkdtemp(prefix="gdk")))
     try:
-        engine.start()
-        yield engine
+        yield engine.start()
     finally:
-        engine.stop()
-        engine.remove()
+        engine.close()
 
 
 @contextmanager
@@ -143,3 +213,10 @@ def responds(url: str) -> bool:
             return answer.status == 200
     except OSError:
         return False
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""

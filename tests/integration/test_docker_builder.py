@@ -211,7 +211,7 @@ def test_an_image_of_a_registry_by_its_digest(
 
 
 @pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[tuple[engines.PrivateEngine, Site, str]]:
+def fragile(tmp_path: Path) -> Iterator[tuple[engines.Daemon, Site, str]]:
     """An engine that may be killed, a site on it, and an image."""
     if not engines.can_start():
         require("docker")
@@ -222,7 +222,7 @@ def fragile(tmp_path: Path) -> Iterator[tuple[engines.PrivateEngine, Site, str]]
 
 
 def test_an_engine_that_dies_in_a_build_leaves_nothing_half_done(
-    fragile: tuple[engines.PrivateEngine, Site, str],
+    fragile: tuple[engines.Daemon, Site, str],
 ) -> None:
     engine, here, base = fragile
     failed: list[GroundError] = []
@@ -239,7 +239,7 @@ def test_an_engine_that_dies_in_a_build_leaves_nothing_half_done(
     while "RUN sleep 60" not in here.said and time.monotonic() < limit:
         time.sleep(0.05)
     time.sleep(0.5)
-    engine.stop(signal.SIGKILL)
+    engine.kill(signal.SIGKILL)
     thread.join(30)
     assert [error.code for error in failed] == ["backend_unavailable"]
     assert here.store.images() == []
