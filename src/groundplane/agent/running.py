@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from groundplane.agent.loop import Loop
 from groundplane.agent.places import Places
 from groundplane.agent.segments import Segments
 from groundplane.agent.spawn import NotStarted, find, spawn
+from groundplane.agent.warm import Warm
 from groundplane.model.quantities import format_duration
 from groundplane.model.reasons import Fault, Reason
 
@@ -51,6 +52,7 @@ class Runner:
         self._gpus = gpus
         self._started = started
         self._gone = gone
+        self._warm = Warm(loop)
         self._found: dict[tuple[str, str], str] = {}
         self.active: dict[str, Attempt] = {}
         self._departed: list[Attempt] = []
@@ -125,6 +127,17 @@ class Runner:
         path = self._program(argv[0], env.get("PATH", os.defpath), tree)
         if attempt.segment is None:
             attempt.segment = self._segments.acquire(launch.run)
+        waiting = self._warm.take(argv, env, tree, attempt.cores) if launch.proxy else None
+        pid, reads = waiting or self._begun(attempt, path, argv, env, tree)
+        attempt.started_at = time.time_ns() // 1000
+        self._capture(attempt, reads)
+        self._watch(attempt, pid, Stage.RUNNING)
+        self._started(attempt)
+
+    def _begun(
+        self, attempt: Attempt, path: str, argv: list[str], env: Mapping[str, str], tree: str
+    ) -> tuple[int, list[int]]:
+        """A new process: its pid, and where its stdout and stderr are read."""
         reads: list[int] = []
         writes: list[int] = []
         try:
@@ -146,10 +159,7 @@ class Runner:
                 os.sched_setaffinity(pid, attempt.cores)
             except ProcessLookupError:
                 pass  # it has ended already
-        attempt.started_at = time.time_ns() // 1000
-        self._capture(attempt, reads)
-        self._watch(attempt, pid, Stage.RUNNING)
-        self._started(attempt)
+        return pid, reads
 
     def _program(self, program: str, search: str, tree: str) -> str:
         """Absolute entries of PATH are looked through once; `spawn` says when the program has gone since."""
@@ -277,7 +287,7 @@ class Runner:
 
     def strange_children(self) -> set[int]:
         """Orphans that this process has adopted; those that have ended are reaped."""
-        known = {attempt.pid for attempt in self.active.values() if attempt.alive}
+        known = {attempt.pid for attempt in self.active.values() if attempt.alive} | self._warm.pids
         strange = set(processes.children()) - known
         for pid in list(strange):
             try:

@@ -28,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-COMMAND = ("-I", "-c", "import sys; from groundplane.drivers.docker_container import main; main(sys.argv[1])")
+COMMAND = ("-I", "-c", "import sys; from groundplane.drivers.docker_container import main; main(sys.argv[1:])")
 """Arguments of an interpreter; the path of the `Spec` follows."""
 _PATIENCE = 60.0  # seconds that an engine may be away before the start
 _OUTAGE = 600.0  # and while the work runs: nothing is gained by giving it up earlier
@@ -338,8 +338,12 @@ def _lost(said: str) -> Ended:
     )
 
 
-def main(path: str) -> None:
-    """The process's exit code tells nothing: the verdict does."""
+def main(arguments: list[str]) -> None:
+    """The process's exit code tells nothing: the verdict does. Without the path it waits for it, as `Launch.proxy` has
+    it."""
+    path = arguments[0] if arguments else _told()
+    if not path:
+        return
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         spec = Spec(json.load(file))
     os.unlink(path)
@@ -348,3 +352,17 @@ def main(path: str) -> None:
     with open(fresh, "w", encoding="utf-8") as file:
         json.dump(verdict, file)
     os.rename(fresh, spec.verdict)
+    sys.stderr.flush()
+    os._exit(0)  # all is said: tidying an interpreter up takes milliseconds
+
+
+def _told() -> str:
+    """What a process that was started ahead stands for; "" when the agent has no use for it."""
+    line = sys.stdin.readline()
+    if not line:
+        return ""
+    told = json.loads(line)
+    os.environ.clear()
+    os.environ.update(told["env"])
+    os.chdir(told["folder"])
+    return told["argument"]

@@ -59,7 +59,9 @@ class Launch:
     container: set where the work runs in an image; a driver turns it into what its backend takes.
     channel: whose followers are told of it, where several drivers hand over to one agent; "" is the local one's.
     proxy: its process stands for work that runs elsewhere, under that place's limits: the agent sets none, and reads
-    how the work ended from a `Verdict`. owner: user and group id that its folders are given to, where the agent may.
+    how the work ended from a `Verdict`. Its program may be started ahead, without its last argument: it then reads one
+    line from its standard input, a JSON object with that `argument`, its `env` and its `folder`.
+    owner: user and group id that its folders are given to, where the agent may.
     place: set where that is not this host: what its channel's launches share; None: they share this host.
     """
 
