@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,13 +136,12 @@ class Places:
     def _stored(self, lock: Lock | None) -> str:
         if lock is None:
             return ""
-        database, body = self._platform.database, plans.lock_document(lock)
-        digest = hashlib.sha256(body).hexdigest()
-        with database.read() as connection:
+        digest = plans.lock_digest(lock)
+        with self._platform.database.read() as connection:
             known = documents.get(connection, digest) is not None
         if not known:  # a write for every plan would cost more than the plan
-            with database.write() as connection:
-                documents.put(connection, body)
+            with self._platform.database.write() as connection:
+                plans.store_lock(connection, lock)
         return digest
 
 

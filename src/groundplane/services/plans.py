@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -134,9 +135,14 @@ def store_lock(connection: Connection, lock: Lock) -> str:
     return documents.put(connection, wire.encode(lock))
 
 
-def lock_document(lock: Lock) -> bytes:
-    """A lock as the document that placements name."""
-    return wire.encode(lock)
+def lock_digest(lock: Lock) -> str:
+    """The digest that `store_lock` gives for it, made once an object: those who read locks keep them."""
+    known = _digests.get(id(lock))
+    if known is None or known[0] is not lock:
+        if len(_digests) > 256:
+            _digests.clear()
+        known = _digests[id(lock)] = lock, hashlib.sha256(wire.encode(lock)).hexdigest()
+    return known[1]
 
 
 def load_lock(connection: Connection, digest: str) -> Lock:
@@ -167,6 +173,7 @@ def load(connection: Connection, digest: str) -> RunPlan:
 
 _cache: dict[str, RunPlan] = {}
 _locks: dict[str, Lock] = {}
+_digests: dict[int, tuple[Lock, str]] = {}
 
 
 def _read(body: bytes) -> RunPlan:

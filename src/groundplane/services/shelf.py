@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,10 +35,18 @@ def built(home: Path, lock: Lock) -> Image | None:
 
 def resolved(home: Path, definition: str) -> Lock | None:
     """The lock of an environment that no ground.lock holds, as this home resolved it first."""
+    path = _resolved(home, definition)
     try:
-        return wire.decode(Lock, wire.parse(_resolved(home, definition).read_bytes()))
+        status = path.stat()
     except FileNotFoundError:
         return None
+    return _read(path, status.st_mtime_ns, status.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, *_: int) -> Lock:
+    """Decoded once: a lock has hundreds of packages."""
+    return wire.decode(Lock, wire.parse(path.read_bytes()))
 
 
 def keep_resolved(home: Path, lock: Lock) -> None:
