@@ -25,7 +25,7 @@ def docker_engine() -> Iterator[str]:
             yield private.url
         finally:
             if before is None:
-                del os.environ["DOCKER_HOST"]
+                os.environ.pop("DOCKER_HOST", None)
             else:
                 os.environ["DOCKER_HOST"] = before
 

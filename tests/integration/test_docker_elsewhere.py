@@ -116,14 +116,13 @@ def test_its_own_cpus_count(by_tcp: tuple[Daemon, Ground]) -> None:
 
 
 def test_through_ssh(made: Callable[..., tuple[Daemon, Ground]], tmp_path: Path) -> None:
+    engine, ground = made({"DOCKER_HOST": "ssh://me@over.there:2222"})
     shim = tmp_path / "bin" / "ssh"
     shim.parent.mkdir()
     shim.write_text(
-        f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n'
-        f"exec docker -H unix://{tmp_path}/docker/docker.sock system dial-stdio\n"
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\nexec docker -H unix://{engine.socket} system dial-stdio\n'
     )
     shim.chmod(0o755)
-    engine, ground = made({"DOCKER_HOST": "ssh://me@over.there:2222"})
     ground.env["PATH"] = f"{shim.parent}:{ground.env['PATH']}"
     ground.write("in.txt", "1\n")
     found = run(ground, "cat in.txt > out.txt; echo said")

@@ -126,14 +126,16 @@ def test_much_output_loses_nothing_and_is_never_held(ground: Ground) -> None:
 
 
 def followers(ground: Ground) -> list[int]:
-    """The processes that stand for containers."""
+    """The processes that stand for containers, or wait for one: children of the agent."""
+    agent = ground.json("status")["agent_pid"]
     found: list[int] = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes()
+            parent = int(re.search(r"PPid:\s+(\d+)", (folder / "status").read_text())[1])  # type: ignore[index]
         except OSError:
             continue
-        if b"docker_container" in words and os.fsencode(ground.home) in words:
+        if parent == agent and b"docker_container" in words:
             found.append(int(folder.name))
     return found
 

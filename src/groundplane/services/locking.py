@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -290,7 +292,8 @@ def _text(locks: Iterable[Lock]) -> str:
 
 
 def _replace(path: Path, body: bytes) -> None:
-    fresh = path.with_name(f"{path.name}.new")
+    # Two steps in one image are brought at once: what is not whole yet is each one's own.
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     fresh.write_bytes(body)
     fresh.replace(path)
 
