@@ -225,7 +225,6 @@ class DockerDriver(AgentDriver):
             "cpus": resources.cpus,
             "memory": resources.memory,
             "told_by_output": bool(launch.command.sentinel),
-            "grace": launch.grace,
         }
         command = replace(
             launch.command,

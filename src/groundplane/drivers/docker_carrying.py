@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from groundplane.model.errors import Unavailable
 from groundplane.oci.engine import Engine
+from groundplane.oci.pieces import Pieces
 
 _CHUNK = 1 << 20
 _BEFORE = 946684800
@@ -42,7 +41,7 @@ def fetch(engine: Engine, container: str, folders: Mapping[str, str]) -> None:
     for there, here in folders.items():
         kept = {"."}
         pieces = engine.stream("GET", f"/containers/{container}/archive", {"path": f"{there}/."})
-        with tarfile.open(fileobj=io.BufferedReader(_Pieces(pieces)), mode="r|") as source:
+        with tarfile.open(fileobj=Pieces(pieces), mode="r|") as source:
             for member in source:
                 name = os.path.normpath(member.name)
                 kept.add(name)
@@ -74,24 +73,3 @@ def _output(argv: list[str]) -> Iterator[bytes]:
         said = process.stderr.read().decode(errors="replace").strip()
     if process.returncode:
         raise Unavailable(f"the working copy could not be carried to the engine: {said}")
-
-
-class _Pieces(io.RawIOBase):
-    """Pieces as a file to be read."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._held = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._held:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._held = memoryview(piece)
-        size = min(len(buffer), len(self._held))
-        buffer[:size], self._held = self._held[:size], self._held[size:]
-        return size

@@ -7,8 +7,8 @@ import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from groundplane.images.saved import Pieces
 from groundplane.model.locks import Found
+from groundplane.oci.pieces import Pieces
 
 _LARGEST = 64 << 20
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"

@@ -7,7 +7,6 @@ later), and one of gzipped blobs (with containerd's store; untested). What is a 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import tarfile
 import zlib
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from groundplane.model.errors import Outside
+from groundplane.oci.pieces import Pieces
 from groundplane.spi.images import Layer
 
 _CHUNK = 1 << 20
@@ -99,23 +99,3 @@ def _damaged(said: str) -> Outside:
     return Outside(
         f"the engine gives an image that cannot be read: {said}", hint="pull or build it again", code="image_damaged"
     )
-
-
-class Pieces(io.RawIOBase):
-    """A stream of bytes as a file that can only be read forwards."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    def read(self, size: int = -1, /) -> bytes:
-        found = bytearray()
-        while size < 0 or len(found) < size:
-            if not self._rest:
-                self._rest = memoryview(next(self._pieces, b""))
-                if not self._rest:
-                    break
-            take = len(self._rest) if size < 0 else min(size - len(found), len(self._rest))
-            found += self._rest[:take]
-            self._rest = self._rest[take:]
-        return bytes(found)

@@ -120,7 +120,7 @@ class ImageStore:
 
     def keep_stage(self, key: str, stage: Stage) -> Stage:
         """Other images may stand on it from now on."""
-        self._put(self.folder / "bases" / f"{key}.json", wire.encode(stage))
+        self.put(self.folder / "bases" / f"{key}.json", wire.encode(stage))
         return stage
 
     def _has(self, stage: Stage) -> bool:
@@ -173,7 +173,7 @@ class ImageStore:
 
     def record(self, image: Image) -> Image:
         """Has the image count."""
-        self._put(self.folder / "records" / f"{image.recipe}.json", wire.encode(image))
+        self.put(self.folder / "records" / f"{image.recipe}.json", wire.encode(image))
         self._write_index()
         return image
 
@@ -315,7 +315,8 @@ class ImageStore:
         Path(file.name).replace(self.blob(digest))
         _sync(self._blobs)
 
-    def _put(self, path: Path, body: bytes) -> None:
+    def put(self, path: Path, body: bytes) -> None:
+        """Writes the file whole or not at all, however many write it at once. Raises Unavailable `no_space`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with told_when_full(self.folder), tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             try:
@@ -341,8 +342,8 @@ class ImageStore:
             if self.blob(image.manifest).is_file()
         ]
         index = {"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": entries}
-        self._put(self.folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-        self._put(self.folder / "index.json", _canonical(index))
+        self.put(self.folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        self.put(self.folder / "index.json", _canonical(index))
 
 
 def own_reference(name: str, recipe: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,23 +35,24 @@ def driver_of(platform: Platform, backend: str) -> CanRunImages | None:
     return driver if isinstance(driver, CanRunImages) else None
 
 
-def name(platform: Platform, connection: Connection, placed: Placement) -> str:
-    """What its backend calls the image that the lock describes; "" while it is not built here."""
-    image = shelf.built(platform.home, plans.load_lock(connection, placed.lock))
-    driver = driver_of(platform, placed.backend)
+def built(platform: Platform, connection: Connection, placed: Placement) -> Image | None:
+    """The image that the placement's lock describes; None while it is not built here."""
+    return shelf.built(platform.home, plans.load_lock(connection, placed.lock))
+
+
+def name(platform: Platform, backend: str, image: Image | None) -> str:
+    """What the backend calls the image; "" for one that is not built."""
+    driver = driver_of(platform, backend)
     return driver.image_name(image) if image is not None and driver is not None else ""
 
 
-def found(platform: Platform, connection: Connection, placed: Placement) -> Image | None:
-    """The image that the task runs in, when it is where it runs; None when it has to be brought."""
-    if not placed.lock:
-        return None
-    image = shelf.built(platform.home, plans.load_lock(connection, placed.lock))
-    driver = driver_of(platform, placed.backend)
+def is_there(platform: Platform, backend: str, image: Image | None) -> bool:
+    """Whether the backend has the image now; otherwise it has to be brought."""
+    driver = driver_of(platform, backend)
     try:
-        return image if image is not None and driver is not None and driver.has(image) else None
+        return image is not None and driver is not None and driver.has(image)
     except Unavailable:
-        return None
+        return False
 
 
 def unreachable(platform: Platform, plan: RunPlan) -> dict[str, Reason]:
@@ -80,7 +80,8 @@ def bring(platform: Platform, run_id: int, position: int) -> None:
         row = runs.by_key(connection, run_id)
         plan = plans.load(connection, row.plan)
     step = plan.step(position)
-    begun = row.started_at is not None
+    # A backend that is away when a run begins is told at once; one that went away later is waited for.
+    patience = 0.0 if row.started_at is None else _PATIENCE
     tell = _Teller(platform, row.uid, run_id, position)
     try:
         placed = plan.placement(step)
@@ -88,7 +89,7 @@ def bring(platform: Platform, run_id: int, position: int) -> None:
         if placed.image is not None and not placed.lock:  # what its packages need was not known when it was planned
             gpus.check(platform.driver(placed.backend), placed.backend, [step], {step.name: (placed.image, lock)})
         image = _image(platform, lock, placed, Path(plan.folder), tell)
-        _patiently(lambda driver: driver.bring(image, shelf.store(platform.home).blob, tell), platform, placed, begun)
+        _patiently(platform, placed.backend, image, tell, patience)
     except GroundError as error:
         changed = _fail(platform, run_id, position, _reason(error))
     except DBAPIError:
@@ -98,7 +99,7 @@ def bring(platform: Platform, run_id: int, position: int) -> None:
         text = f"its image cannot be brought: {type(error).__name__}: {error}"
         changed = _fail(platform, run_id, position, Reason("internal", text, "please report this", Fault.PLATFORM))
     else:
-        changed = _go_on(platform, run_id, position, row.uid, plan, lock)
+        changed = _go_on(platform, run_id, position, row.uid, lock)
     platform.notifier.notify(*changed)
 
 
@@ -136,15 +137,15 @@ def _image(platform: Platform, lock: Lock, placed: Placement, folder: Path, prog
         raise
 
 
-def _patiently(bring: Callable[[CanRunImages], None], platform: Platform, placed: Placement, begun: bool) -> None:
-    """A backend that is away when a run begins is told at once; one that went away later is waited for."""
-    driver = driver_of(platform, placed.backend)
+def _patiently(platform: Platform, backend: str, image: Image, progress: Progress, patience: float) -> None:
+    """patience: how many seconds a backend that is away is waited for."""
+    driver = driver_of(platform, backend)
     if driver is None:
-        raise TypeError(f"backend {placed.backend} runs no images")
-    deadline = time.monotonic() + (_PATIENCE if begun else 0.0)
+        raise TypeError(f"backend {backend} runs no images")
+    deadline = time.monotonic() + patience
     while True:
         try:
-            bring(driver)
+            driver.bring(image, shelf.store(platform.home).blob, progress)
             return
         except Unavailable as error:
             if error.code != "backend_unavailable" or time.monotonic() > deadline:
@@ -152,7 +153,7 @@ def _patiently(bring: Callable[[CanRunImages], None], platform: Platform, placed
             time.sleep(_AGAIN)
 
 
-def _go_on(platform: Platform, run_id: int, position: int, uid: str, plan: RunPlan, lock: Lock) -> set[str]:
+def _go_on(platform: Platform, run_id: int, position: int, uid: str, lock: Lock) -> set[str]:
     """The step's tasks may be claimed. What was found out of the environment is in the run's plan from now on."""
     with platform.database.write() as connection:
         row = runs.by_key(connection, run_id, lock=True)
@@ -160,8 +161,7 @@ def _go_on(platform: Platform, run_id: int, position: int, uid: str, plan: RunPl
         if not plan.placement(plan.step(position)).lock:
             digest = plans.store_lock(connection, lock)
             runs.set_plan(connection, run_id, plans.store(connection, known(plan, lock, digest)))
-        waiting = [task.id for task in tasks.of_step(connection, run_id, position) if task.state == "queued"]
-        tasks.set_ready(connection, waiting, 1)
+        tasks.set_ready(connection, _waiting(connection, run_id, position), 1)
     return {uid}
 
 
@@ -189,11 +189,15 @@ def inside(engine: PlannedEngine, lock: Lock) -> PlannedEngine:
 def _fail(platform: Platform, run_id: int, position: int, reason: Reason) -> set[str]:
     with platform.database.write() as connection:
         runs.lock(connection, [run_id])
-        waiting = [
-            row for row in tasks.of_step(connection, run_id, position) if row.state == "queued" and row.ready == READY
-        ]
-        ended = [progress.Ended(row.id, run_id, position, "failed", reason) for row in waiting]
+        waiting = _waiting(connection, run_id, position)
+        ended = [progress.Ended(task, run_id, position, "failed", reason) for task in waiting]
         return progress.end(platform, connection, ended, now())
+
+
+def _waiting(connection: Connection, run_id: int, position: int) -> list[int]:
+    """The step's tasks that wait for their image."""
+    rows = tasks.of_step(connection, run_id, position)
+    return [row.id for row in rows if row.state == "queued" and row.ready == READY]
 
 
 def _reason(error: GroundError) -> Reason:
@@ -218,7 +222,6 @@ class _Teller:
             return
         self._told = time.monotonic()
         with self._platform.database.write() as connection:
-            rows = tasks.of_step(connection, self._run_id, self._position)
-            waiting = [row.id for row in rows if row.state == "queued" and row.ready == READY]
+            waiting = _waiting(connection, self._run_id, self._position)
             tasks.set_waiting(connection, waiting, Reason("preparing_image", f"its image is made: {text}"))
         self._platform.notifier.notify(self._uid)

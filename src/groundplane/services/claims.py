@@ -14,11 +14,12 @@ from groundplane.model.errors import GroundError
 from groundplane.model.pipelines import Step
 from groundplane.model.reasons import Fault, Reason
 from groundplane.services import bringing, calls, licences, plans, progress, reasons, reuse, staging, variables
-from groundplane.services.plans import RunPlan
+from groundplane.services.plans import Placement, RunPlan
 from groundplane.services.platform import Platform, now
 from groundplane.services.spec import fanout
 from groundplane.services.variables import Variables
 from groundplane.spi import layout
+from groundplane.spi.images import Image
 from groundplane.spi.launch import Container, Launch
 from groundplane.store import attempts, caches, runs, tasks
 
@@ -113,7 +114,7 @@ def _claim(
         if isinstance(prepared, progress.Ended):
             ended.append(prepared)
             continue
-        if placed.image is not None and bringing.found(platform, connection, placed) is None:
+        if placed.image is not None and not bringing.is_there(platform, backend, prepared.image):
             _wait_for_image(connection, row, found)
             continue
         if row.pool is not None and not seats.take(row.pool):
@@ -171,7 +172,7 @@ class _Prepared:
     step: Step
     row: Any
     staged: staging.Staged
-    image: str
+    image: Image | None
     base: Mapping[str, str]
     secrets: tuple[str, ...]
     key: str | None
@@ -204,8 +205,13 @@ class _Prepared:
             outputs=self.step.outputs,
             resources=self.step.resources,
             redact=self.secrets,
-            container=Container(self.image, placed.network) if placed.image else None,
+            container=self._container(placed),
         )
+
+    def _container(self, placed: Placement) -> Container | None:
+        if placed.image is None:
+            return None
+        return Container(bringing.name(self.platform, placed.backend, self.image), placed.network)
 
 
 class _Batch:
@@ -219,10 +225,10 @@ class _Batch:
     def prepare(self, plan: RunPlan, step: Step, row: Any, *, reusing: bool = True) -> _Prepared | progress.Ended:
         found, base, secrets = self._of_run(row.run_id, row.run_uid)
         placed = plan.placement(step)
-        image = ""
+        image = None
         if placed.image is not None:
             base = found.inside(network=placed.network)
-            image = bringing.name(self._platform, self._connection, placed)
+            image = bringing.built(self._platform, self._connection, placed)
         staged = staging.stage(self._connection, self._platform.home, plan, row.run_id, step)
         key = None
         if reuse.eligible(step, plan) and reusing:

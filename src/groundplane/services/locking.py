@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -272,8 +270,7 @@ def _document(platform: Platform, lock: Lock, image: Image) -> None:
     for name, make in makers.items():
         path = document(platform, lock, image, name)
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, make())
+            shelf.store(platform.home).put(path, make())
 
 
 def _pool(request: EnvironmentRequest) -> Path | None:
@@ -289,13 +286,6 @@ def _text(locks: Iterable[Lock]) -> str:
     from groundplane.images import lockfile
 
     return lockfile.write(locks)
-
-
-def _replace(path: Path, body: bytes) -> None:
-    # Two steps in one image are brought at once: what is not whole yet is each one's own.
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    fresh.write_bytes(body)
-    fresh.replace(path)
 
 
 def _named(name: str, progress: Progress) -> Progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,11 +50,7 @@ def _read(path: Path, *_: int) -> Lock:
 
 def keep_resolved(home: Path, lock: Lock) -> None:
     """From now on this is what the definition means here."""
-    path = _resolved(home, lock.definition)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-    fresh.write_bytes(wire.encode(lock))
-    fresh.replace(path)
+    store(home).put(_resolved(home, lock.definition), wire.encode(lock))
 
 
 def forget_resolved(home: Path, definition: str) -> None:
