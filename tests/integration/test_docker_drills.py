@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.cut_socket import cut
 from tests.docker_drill import Daemon, daemon, tiny_image
 from tests.docker_killing import Killing
 from tests.e2e.cli_ground import Ground, until
@@ -195,6 +196,24 @@ def test_an_engine_that_takes_its_containers_along(
     assert (found["state"], found["tasks"][0]["attempts"]) == ("succeeded", 2), found["tasks"][0]
     assert lines(ground, run)["over"] == 1
     engine.ended()
+
+
+@pytest.mark.parametrize("reaches", [False, True])
+@pytest.mark.parametrize("request_line", [b"/create?", b"/attach?", b"/start "])
+def test_an_engine_that_does_not_say_what_it_did(tmp_path: Path, request_line: bytes, reaches: bool) -> None:
+    with ExitStack() as stack:
+        engine = stack.enter_context(daemon(tmp_path / "docker", live_restore=True))
+        before = engine.socket.with_name("cut.sock")
+        lossy = stack.enter_context(cut(before, engine.socket, request_line, reaches=reaches))
+        ground = Ground(tmp_path / "ground", DOCKER_HOST=f"unix://{before}")
+        stack.callback(ground.close)
+        tiny_image(ground.home)
+        ground.write("do.sh", "echo begun; sleep 1; printf over")
+        run = ground.json("run", "do.sh", "--on", "docker", "--fresh")
+        assert (run["state"], run["tasks"][0]["attempts"]) == ("succeeded", 1), run["reason"]
+        assert lines(ground, run["id"]) == Counter(["begun", "over"])
+        assert lossy.cuts == 1
+        engine.ended()
 
 
 def test_an_engine_that_is_away_is_said_at_once(drill: Callable[..., tuple[Daemon, Ground]]) -> None:

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from groundplane.drivers.docker_output import Output, seconds
 from groundplane.drivers.docker_spec import Spec, container
@@ -26,6 +26,8 @@ from groundplane.oci.engine import Engine, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from io import BufferedReader
+    from socket import socket
     from typing import Any, NoReturn
 
 COMMAND = ("-I", "-c", "import sys; from groundplane.drivers.docker_container import main; main(sys.argv[1:])")
@@ -62,6 +64,9 @@ class Proxy:
         self._output = Output(self._engine, spec.name)
         # A connection of its own: the handler speaks there, in the middle of what the other one does.
         self._usage = Usage(Engine(spec.address), spec.name, here=spec.address.shares_files)
+        self._sock: socket
+        self._reader: BufferedReader
+        self._broke_at = 0.0  # when the engine went away instead of saying whether it has started it
         self._agent = os.getppid()
         self._kill_at = 0.0
         self._stopping = False
@@ -138,24 +143,37 @@ class Proxy:
     # --- while it runs ------------------------------------------------------------------------------------------------
 
     def _follow(self) -> Mapping[str, Any]:
-        """Copies its output until its end; its state then, as the engine tells it."""
-        sock, reader = self._engine.attach(self._spec.name)
+        """Copies its output from its start to its end; its state then, as the engine tells it."""
+        self._until_it_answers(self._start)
+        self._running = True
+        if self._stopping:  # told while it was being started
+            self._signal(signal.SIGTERM)
+        whole = self._output.copy(self._reader, self._broke_at)
+        self._sock.close()
+        return self._end(whole and not self._broke_at, outage=self._broke_at > 0.0)
+
+    def _start(self) -> None:
+        """Follows its output and has it begin, unless it has: an engine that is killed while it starts it does not
+        answer, and comes back with it or without."""
+        if self._broke_at and self._looked_at()["Status"] != "created":
+            return
+        self._sock, self._reader = self._engine.attach(self._spec.name)
         if self._stopping:
             raise Ended("cancelled", "it was cancelled before it began")
         try:
             self._engine.call("POST", f"/containers/{self._spec.name}/start", tries=1)
         except Refused as refused:
-            raise _not_started(self._spec, refused.message) from refused
-        self._running = True
-        if self._stopping:  # told while it was being started
-            self._signal(signal.SIGTERM)
-        whole = self._output.copy(reader)
-        sock.close()
-        return self._end(whole)
+            # What an engine began and then knows nothing of may run.
+            raise _lost(refused.message) if self._broke_at else _not_started(self._spec, refused.message) from refused
+        except Unavailable:
+            self._broke_at = time.time()
+            raise
+        self._broke_at = 0.0
 
-    def _end(self, whole: bool) -> Mapping[str, Any]:
+    def _end(self, whole: bool, outage: bool) -> Mapping[str, Any]:
         """Waits until the engine says that it has ended; where its stream broke, its output goes on from there."""
-        outage = ended_alone = False
+        ended_alone = False
+        ahead: float | None = None  # of this clock the engine's is; None while its log was not needed
         while True:
             try:
                 if not whole:
@@ -163,11 +181,14 @@ class Proxy:
                     if outage and not info["LiveRestoreEnabled"]:
                         raise _lost("it was restarted, and its containers ended with it")
                     ended_alone = outage and not self._looked_at()["Running"]
-                    whole = self._output.go_on(seconds(info["SystemTime"]) - time.time())
+                    ahead = seconds(info["SystemTime"]) - time.time()
+                    whole = self._output.go_on(ahead)
                     if ended_alone:
                         self._miss()
                     outage = False
                 state = self._state()
+                if whole and ahead is not None and not state["Running"]:
+                    whole = self._output.go_on(ahead, follow=False)  # whoever follows a log may miss its last line
                 if whole and not state["Running"]:
                     if ended_alone and state["ExitCode"] == _UNKNOWN:
                         raise _lost("it ended meanwhile, and the engine does not know how")
@@ -289,19 +310,24 @@ class Proxy:
         allowed: tuple[int, ...] = (),
         patience: float = _PATIENCE,
     ) -> Any:
-        """The same call until the engine answers. allowed: errors that are as good as an answer."""
+        """A call, until the engine answers. allowed: errors that are as good as an answer."""
+        try:
+            return self._until_it_answers(lambda: self._engine.call(method, path, query, body), patience)
+        except Refused as refused:
+            if refused.status in allowed:
+                return None
+            raise
+
+    def _until_it_answers(self, ask: Callable[[], Any], patience: float = _PATIENCE) -> Any:
+        """The same again until the engine answers. Raises Ended when it does not, or shall not be waited for."""
         deadline = time.monotonic() + patience
         while True:
             try:
-                return self._engine.call(method, path, query, body)
+                return ask()
             except Unavailable as error:
                 if time.monotonic() > deadline or self._stopping:
                     raise _lost(error.message) from error
                 time.sleep(_AGAIN)
-            except Refused as refused:
-                if refused.status in allowed:
-                    return None
-                raise
 
 
 def _out_of_memory(spec: Spec, state: Mapping[str, Any]) -> Mapping[str, str] | None:

@@ -34,19 +34,23 @@ class Output:
         self._whole = True
         self.errors = b""
 
-    def copy(self, reader: BufferedReader) -> bool:
-        """From the container's stream, which begins with its first byte; whether it ended in good order."""
+    def copy(self, reader: BufferedReader, broke_at: float = 0.0) -> bool:
+        """From the container's stream, which begins with its first byte; whether it ended in good order.
+
+        broke_at: when it was found to be broken; 0.0: it was not.
+        """
         self._whole = True
         for number, data in self._until_it_breaks(frames(reader)):
             self._attached[number] += len(data)
             self._write(number, data)
-        self._broke_at = time.time()
+        self._broke_at = broke_at or time.time()
         return self._whole
 
-    def go_on(self, ahead: float) -> bool:
+    def go_on(self, ahead: float, *, follow: bool = True) -> bool:
         """From the engine's log what has not been copied yet, and what comes, until the container's end; whether it
-        was read to its end. ahead: seconds that the engine's clock is ahead of this one's."""
-        query = {"stdout": 1, "stderr": 1, "follow": 1, "timestamps": 1}
+        was read to its end. ahead: seconds that the engine's clock is ahead of this one's. follow: not only what it
+        has now."""
+        query = {"stdout": 1, "stderr": 1, "follow": int(follow), "timestamps": 1}
         known, before = dict(self._attached), dict(self._replayed)
         broke_at = self._broke_at + ahead + _SLACK
         self._whole = True
