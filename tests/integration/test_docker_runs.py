@@ -215,6 +215,23 @@ def test_a_network_is_there_where_it_is_asked_for(ground: Ground) -> None:
     assert Counter(re.findall(r"\b(lo|eth0)\b", said)) == {"lo": 2, "eth0": 1}
 
 
+def test_without_a_network_it_reaches_itself_and_nobody_else(ground: Ground) -> None:
+    said = printed(
+        ground,
+        "cat /etc/hosts\n"
+        "for host in localhost ::1 192.0.2.1; do bash -c ': < /dev/tcp/'$host/9 2>&1; done\n"
+        "echo x 2>&1 > /etc/hosts || echo closed",
+    )
+    assert "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" in said
+    # Nobody listens there, which only a loopback that is up can tell.
+    assert re.findall(r"(\S+)/9: (.+)", said) == [
+        ("/dev/tcp/localhost", "Connection refused"),
+        ("/dev/tcp/::1", "Connection refused"),
+        ("/dev/tcp/192.0.2.1", "Network is unreachable"),
+    ]
+    assert said.endswith("closed\n")
+
+
 # --- what it leaves -------------------------------------------------------------------------------------------------
 
 

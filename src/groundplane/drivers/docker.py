@@ -20,7 +20,7 @@ from typing import Any
 
 from groundplane.drivers.agent import AgentDriver
 from groundplane.drivers.docker_container import COMMAND
-from groundplane.drivers.docker_spec import PREFIX, SUPPORT, container_name
+from groundplane.drivers.docker_spec import HOSTS, HOSTS_TEXT, PREFIX, SUPPORT, container_name
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.oci import archive
 from groundplane.oci.address import Address, from_environment, parse
@@ -230,7 +230,11 @@ class DockerDriver(AgentDriver):
             launch.command,
             argv=(sys.executable, *COMMAND, f"{support}/{_SPEC}"),
             env={},
-            files={**launch.command.files, _SPEC: wire.encode(spec).decode(errors="surrogateescape")},
+            files={
+                **launch.command.files,
+                _SPEC: wire.encode(spec).decode(errors="surrogateescape"),
+                HOSTS: HOSTS_TEXT,
+            },
         )
         work = {f"{PREFIX}{name}": value for name, value in {**launch.command.env, **launch.env}.items()}
         return replace(

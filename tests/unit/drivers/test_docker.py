@@ -34,15 +34,18 @@ def test_it_is_closed_and_sees_its_own_folders_alone() -> None:
     assert [(each["Source"], each["Target"]) for each in host["Mounts"]] == [
         ("/home/tree", "/ground/work"),
         ("/home/support", "/ground/support"),
+        ("/home/support/hosts", "/etc/hosts"),
     ]
+    assert body["NetworkDisabled"]
     assert body["Labels"] == {"ground.attempt": "run.0.0.2", "ground.task": "run.0.0", "ground.agent": "a1"}
     assert not {"NanoCpus", "Memory", "CpusetCpus", "DeviceRequests"} & set(host)
 
 
 def test_limits_are_the_engines() -> None:
-    host = made(cpus=0.5, memory=64 << 20, network=True, pinned=True)["HostConfig"]
+    body = made(cpus=0.5, memory=64 << 20, network=True, pinned=True)
+    host = body["HostConfig"]
     assert (host["NanoCpus"], host["Memory"], host["MemorySwap"]) == (500_000_000, 64 << 20, 64 << 20)
-    assert host["NetworkMode"] == "bridge"
+    assert (host["NetworkMode"], body["NetworkDisabled"], len(host["Mounts"])) == ("bridge", False, 2)
     assert host["CpusetCpus"] == ",".join(map(str, sorted(os.sched_getaffinity(0))))
 
 
@@ -53,8 +56,9 @@ def test_gpus_that_the_agent_gave_are_asked_for_by_name(monkeypatch: pytest.Monk
 
 
 def test_an_engine_elsewhere_gets_a_volume_instead_of_this_hosts_folders() -> None:
-    (mount,) = made(url="tcp://host:2375")["HostConfig"]["Mounts"]
-    assert mount == {"Type": "volume", "Target": "/ground"}
+    body = made(url="tcp://host:2375")
+    assert body["HostConfig"]["Mounts"] == [{"Type": "volume", "Target": "/ground"}]
+    assert (body["HostConfig"]["NetworkMode"], body["NetworkDisabled"]) == ("none", False)  # it has no file of hosts
 
 
 def test_variables_are_the_marked_ones(monkeypatch: pytest.MonkeyPatch) -> None:
