@@ -1,7 +1,7 @@
 """NVML's answers, replayed through the code that reads the real library.
 
-No machine with a GPU was there to record them: the files in nvml_answers/ are constructed from NVIDIA's documents, one
-host each, a function's answer by its name. What a device lacks is answered as NVML does: `{"error": 3}`.
+The files in nvml_answers/ are one host each, a function's answer by its name; `source` says which were recorded on a
+machine and which are constructed from NVIDIA's documents. What a device lacks is answered as NVML does: `{"error": 3}`.
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ def available(part: str) -> bool:
         return os.geteuid() == 0
     if part == "docker":
         return docker_engine.answers() or docker_engine.can_start()
+    if part == "gpu":
+        return Path("/dev/nvidia0").exists() and shutil.which("nvidia-smi") is not None
     if part == "debian-mirror":
         return _debian_mirror()
     return all(shutil.which(program) for program in _PROGRAMS[part])

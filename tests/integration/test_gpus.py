@@ -1,5 +1,5 @@
 """Runs that want GPUs: planned against a fake backend, and given devices by a real agent. What devices there are is
-constructed (tests/nvml.py): no GPU was here."""
+constructed (tests/nvml.py); those of this machine are in test_gpus_here.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.integration.agent_bench import AgentBench, changed_agent
 from tests.nvml import host
 from tests.planes import ME, Ground
 
-# No backend runs images yet, and a licensed engine's environment has no wheels: this one, which has, stands for both.
+# A licensed engine's environment runs on any backend, and has no wheels; this one has, and needs no engine of images.
 DEEP = '[environments.deep]\ntoolchain = "matlab@R2024b"\n'
 
 

@@ -1,4 +1,5 @@
-"""Reads the GPUs from the driver's own library, NVML, by ctypes. *untested*: no GPU was ever here.
+"""Reads the GPUs from the driver's own library, NVML, by ctypes. It was run on an H100 and an H200 alone: other
+devices are *untested*.
 
 Its signatures are those of NVIDIA's NVML API Reference. `library` is what `ctypes.CDLL` gives, or whatever answers the
 same calls: the tests replay recorded answers through it, and call a compiled stand-in for the conventions of C.

@@ -6,6 +6,7 @@ import sys
 
 from groundplane.cli import output
 from groundplane.model.documents import PlanDocument, PlannedTask
+from groundplane.model.gpus import gpus_shown
 from groundplane.model.quantities import format_duration, format_size
 
 
@@ -45,9 +46,9 @@ def show(plan: PlanDocument) -> None:
 
 def _limits(step: PlannedTask) -> str:
     parts = [
-        f"{step.cpus:g} cpus" if step.cpus is not None else "",
+        f"{step.cpus:g} CPU{'s'[: step.cpus != 1]}" if step.cpus is not None else "",
         format_size(step.memory) if step.memory is not None else "",
-        f"{step.gpus} gpus" if step.gpus else "",
+        gpus_shown(step.gpus, None) if step.gpus else "",
         format_duration(step.timeout) if step.timeout is not None else "",
     ]
     return ", ".join(filter(None, parts)) or "-"

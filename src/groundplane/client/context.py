@@ -15,6 +15,7 @@ NAMES = frozenset(
         *("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"),
         *("R_HOME", "R_ENVIRON_USER", "R_PROFILE_USER", "MATLABPATH", "OCTAVE_PATH"),
         *("MLM_LICENSE_FILE", "LM_LICENSE_FILE"),
+        *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"),
         *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
         *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
         *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),

@@ -63,12 +63,13 @@ class DockerDriver(AgentDriver):
 
     def check(self) -> Health:
         host = self._health()
+        away = replace(host, ok=False, gpus=0, devices=None, facts={})
         try:
             info = self._info = self._engine.call("GET", "/info")
         except Refused as refused:
-            return replace(host, ok=False, message=f"the engine refuses: {refused.message}", facts={})
+            return replace(away, message=f"the engine refuses: {refused.message}")
         except Unavailable as error:
-            return replace(host, ok=False, message=error.message, hint=error.hint, facts={})
+            return replace(away, message=error.message, hint=error.hint)
         cpus = float(info["NCPU"])
         return Health(
             ok=host.ok,
