@@ -181,14 +181,16 @@ def private_engine() -> Iterator[Daemon]:
 
 
 @contextmanager
-def registry(folder: Path) -> Iterator[str]:
-    """Docker's registry; its `host:port`."""
+def registry(folder: Path, certificate: Path | None = None) -> Iterator[str]:
+    """Docker's registry; its `host:port`. certificate: with its key in the same file; None: without TLS."""
     folder.mkdir(parents=True, exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     (folder / "config.yml").write_text(
         f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}', secret: trial}}\n"
+        f"http: {{addr: '127.0.0.1:{port}', secret: trial"
+        + (f", tls: {{certificate: '{certificate}', key: '{certificate}'}}" if certificate else "")
+        + "}\n"
     )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -196,7 +198,7 @@ def registry(folder: Path) -> Iterator[str]:
         )
     try:
         limit = time.monotonic() + _SECONDS
-        while not responds(f"http://127.0.0.1:{port}/v2/"):
+        while not (_listens(port) if certificate else responds(f"http://127.0.0.1:{port}/v2/")):
             if process.poll() is not None or time.monotonic() > limit:
                 raise RuntimeError(f"docker-registry did not start:\n{(folder / 'log').read_text()[-2000:]}")
             time.sleep(0.05)
@@ -204,6 +206,11 @@ def registry(folder: Path) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as made:
+        return made.connect_ex(("127.0.0.1", port)) == 0
 
 
 def responds(url: str) -> bool:

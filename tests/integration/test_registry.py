@@ -6,7 +6,11 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
+import select
+import socket
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -21,7 +25,9 @@ from groundplane.images.store import ImageStore
 from groundplane.model.errors import Denied, Invalid, NotFound, Outside
 from groundplane.oci import reference, registry
 from groundplane.spi.images import Image
+from tests import docker_engine
 from tests.docker_engine import responds
+from tests.parts import require
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -260,3 +266,73 @@ def test_dockers_own_registry(docker_registry: str, store: ImageStore, tmp_path:
             lambda _: None,
             folder=tmp_path,
         )
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """A firm's proxy: it alone knows where `registry.test` is, and lets those through who say who they are."""
+
+    server: ThreadingHTTPServer
+
+    def log_message(self, *_: object) -> None: ...
+
+    def do_CONNECT(self) -> None:
+        self.server.asked.append(self.path)  # pyright: ignore[reportAttributeAccessIssue]
+        if self.headers.get("Proxy-Authorization") != "Basic " + base64.b64encode(b"me:p@ss").decode():
+            self.send_error(407)
+            return
+        with socket.create_connection(("127.0.0.1", int(self.path.rpartition(":")[2]))) as far:
+            self.connection.sendall(b"HTTP/1.1 200 Connection established\r\nVia: trial\r\n\r\n")
+            while True:
+                for ready in select.select([self.connection, far], [], [])[0]:
+                    data = ready.recv(1 << 16)
+                    if not data:
+                        return
+                    (far if ready is self.connection else self.connection).sendall(data)
+
+
+@pytest.fixture
+def behind_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
+    """A registry with TLS that only a proxy reaches: its name, and what the proxy was asked for."""
+    require("docker-registry")
+    certificate = tmp_path / "registry.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+         "-subj", "/CN=registry.test", "-addext", "subjectAltName=DNS:registry.test",
+         "-keyout", str(tmp_path / "key"), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    both = tmp_path / "both.pem"
+    both.write_bytes(certificate.read_bytes() + (tmp_path / "key").read_bytes())
+    with docker_engine.registry(tmp_path / "registry", both) as address:
+        proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+        proxy.daemon_threads = True
+        proxy.asked = []  # pyright: ignore[reportAttributeAccessIssue]
+        threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        for name in ("https_proxy", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:p%40ss@127.0.0.1:{proxy.server_address[1]}")
+        yield f"registry.test:{address.rpartition(':')[2]}", proxy.asked  # pyright: ignore[reportAttributeAccessIssue]
+        proxy.shutdown()
+        proxy.server_close()
+
+
+def test_a_registry_behind_a_proxy(
+    behind_a_proxy: tuple[str, list[str]], store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, asked = behind_a_proxy
+    made = image(store, tmp_path, "one", "two")
+    assert push(store, made, f"{name}/team/x:1", tmp_path).pushed_bytes > 0
+    assert push(store, made, f"{name}/team/x:2", tmp_path).pushed_bytes == 0
+    assert set(asked) == {name}
+    monkeypatch.setenv("HTTPS_PROXY", os.environ["HTTPS_PROXY"].replace("me:p%40ss@", ""))
+    with pytest.raises(Outside, match=r"the proxy 127\.0\.0\.1 answered 407"):
+        push(store, made, f"{name}/team/x:3", tmp_path)
+    monkeypatch.setenv("NO_PROXY", "registry.test")
+    with pytest.raises(Outside) as raised:  # whom nobody else knows
+        push(store, made, f"{name}/team/x:3", tmp_path)
+    assert "proxy" not in raised.value.message
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1080")
+    with pytest.raises(Invalid, match=r"HTTPS_PROXY is socks5://127\.0\.0\.1"):
+        push(store, made, f"{name}/team/x:3", tmp_path)

@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from groundplane.model.errors import Denied, Outside
 from groundplane.oci import credentials
 from groundplane.oci.credentials import Credentials
+from groundplane.oci.proxies import https_socket
 from groundplane.spi.http import Connection, ConnectionLostError, tcp_socket
 
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
@@ -90,7 +91,8 @@ class Access:
             raise ConnectionLostError(f"{host} would be spoken to without TLS")
         name, port = parts.hostname or "", parts.port or (443 if tls else 80)
         connection = self._connections.setdefault(
-            f"{parts.scheme}://{host}", Connection(lambda: tcp_socket(name, port, tls), host, None)
+            f"{parts.scheme}://{host}",
+            Connection(lambda: https_socket(name, port) if tls else tcp_socket(name, port, tls=False), host, None),
         )
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         for again in (True, False):

@@ -171,11 +171,14 @@ def tcp_socket(host: str, port: int, tls: bool) -> socket.socket:
     for option, seconds in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4)):
         if hasattr(socket, option):
             made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
-    if not tls:
-        return made
+    return encrypted(made, host) if tls else made
+
+
+def encrypted(connected: socket.socket, host: str) -> socket.socket:
+    """TLS over a connection; the certificate must be the host's."""
     import ssl  # 20 ms that only a shared server is worth
 
-    return ssl.create_default_context().wrap_socket(made, server_hostname=host)
+    return ssl.create_default_context().wrap_socket(connected, server_hostname=host)
 
 
 def unix_socket(path: str) -> socket.socket:
