@@ -354,6 +354,13 @@ def test_cpus_are_a_limit_and_usage_is_told(ground: Ground) -> None:
     assert 40 << 20 < usage["memory_bytes"] < 200 << 20, usage
 
 
+def test_what_short_work_uses_is_told(ground: Ground) -> None:
+    run = script(ground, "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; times")
+    minutes = re.findall(r"(\d+)m([\d.]+)s", ground("runs", "logs", run["id"]).stdout.splitlines()[0])
+    itself = sum(60 * int(whole) + float(rest) for whole, rest in minutes)
+    assert run["tasks"][0]["usage"]["cpu_seconds"] > itself - 0.08, "the last look is too old"
+
+
 def test_a_timeout_ends_it(ground: Ground, engine: Daemon) -> None:
     run = script(ground, "sleep 60", "--timeout", "1", code=1)
     assert run["tasks"][0]["reason"]["code"] == "timeout"

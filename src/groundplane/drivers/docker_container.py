@@ -35,7 +35,7 @@ COMMAND = ("-I", "-c", "import sys; from groundplane.drivers.docker_container im
 _PATIENCE = 60.0  # seconds that an engine may be away before the start
 _OUTAGE = 600.0  # and while the work runs: nothing is gained by giving it up earlier
 _AGAIN = 0.2
-_SAMPLES = 0.1
+_SAMPLES = 0.05
 _LINGERS = 2.0
 _LOOKS = 0.004
 _ANSWERS_WITHIN = 30.0
@@ -148,7 +148,9 @@ class Proxy:
         self._running = True
         if self._stopping:  # told while it was being started
             self._signal(signal.SIGTERM)
+        self._sample()
         whole = self._output.copy(self._reader, self._broke_at)
+        self._sample()  # its stream ends a moment before its control group goes
         self._sock.close()
         return self._end(whole and not self._broke_at, outage=self._broke_at > 0.0)
 
@@ -271,15 +273,19 @@ class Proxy:
     def _on_sample(self, *_: object) -> None:
         if os.getppid() != self._agent:
             self._abandon()
-        if self._running and not self._sampling:  # an answer may take longer than until the next signal
-            self._sampling = True
-            self._usage.sample()
-            self._sampling = False
+        if self._running:
+            self._sample()
         if self._kill_at and time.monotonic() > self._kill_at:
             self._kill_at = time.monotonic() + 1.0
             self._signal(signal.SIGKILL)
         # Anew each time: an engine that is slow to answer must not be asked again in the middle of that.
         signal.setitimer(signal.ITIMER_REAL, _SAMPLES)
+
+    def _sample(self) -> None:
+        if not self._sampling:  # by a signal in the midst of it
+            self._sampling = True
+            self._usage.sample()
+            self._sampling = False
 
     def _signal(self, number: signal.Signals) -> None:
         if not self._running:

@@ -1,6 +1,7 @@
 """What a container uses: read from its control group on this host, or asked of an engine elsewhere.
 
-The group goes with the container, so the last figures are those of the last look, a tenth of a second before the end.
+The group goes with the container, a moment after its output ends: where that moment is missed, the last figures are
+those of the look before, up to a twentieth of a second old.
 """
 
 from __future__ import annotations
