@@ -12,7 +12,6 @@ from bench.ground import CORES, Ground, spawn_rate
 _SPAWNS = 3090.0  # bare /bin/true a second where the promises were made
 _PYTHON = [sys.executable, "-c", "pass"]
 _FILES = 200
-_BARE_COUNT = 400
 
 
 def fan_out(name: str, command: list[str], count: int) -> str:
@@ -34,10 +33,10 @@ def best(ground: Ground, folder: str, count: int, argv: list[str], width: int) -
     """Tasks a second of the better of two runs, from the command's start to its end, and of the better of three bare
     loops before, between and after them: on a busy machine both have the same chance."""
     runs: list[float] = []
-    bare = [spawn_rate(argv, min(count, _BARE_COUNT), width)]
+    bare = [spawn_rate(argv, count, width)]
     for _ in range(2):
         runs.append(count / ground("run", folder, "--fresh", "--json"))
-        bare.append(spawn_rate(argv, min(count, _BARE_COUNT), width))
+        bare.append(spawn_rate(argv, count, width))
     return max(runs), max(bare)
 
 

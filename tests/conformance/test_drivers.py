@@ -215,6 +215,8 @@ def test_cleanup_forgets_what_has_ended_and_only_that(bench: Bench) -> None:
         bench.driver.cleanup([ended.attempt, running.attempt, "never"])
     first, second = bench.driver.observe([ended.attempt, running.attempt])
     assert (first.phase, second.phase) == (Phase.UNKNOWN, Phase.RUNNING)
+    bench.driver.stop(running.attempt, 0.0)
+    bench.until(running.attempt, Phase.ENDED)
 
 
 def test_declared_outputs_are_kept_by_content(bench: Bench) -> None:

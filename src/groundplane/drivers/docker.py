@@ -20,7 +20,7 @@ from typing import Any
 
 from groundplane.drivers.agent import AgentDriver
 from groundplane.drivers.docker_container import COMMAND
-from groundplane.drivers.docker_spec import HOSTS, HOSTS_TEXT, PREFIX, SUPPORT, container_name
+from groundplane.drivers.docker_spec import HOSTS, PREFIX, SUPPORT, container_name
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.oci import archive
 from groundplane.oci.address import Address, from_environment, parse
@@ -107,8 +107,9 @@ class DockerDriver(AgentDriver):
 
     def cleanup(self, attempts: Sequence[str]) -> None:
         try:
-            for attempt in attempts:
-                self._remove(container_name(attempt))
+            for seen in super().observe(attempts):
+                if seen.phase not in (Phase.ACCEPTED, Phase.RUNNING):
+                    self._remove(container_name(seen.attempt))
             super().cleanup(attempts)
             if attempts and not self._swept:
                 self._sweep()
@@ -222,6 +223,7 @@ class DockerDriver(AgentDriver):
             "verdict": str(layout.verdict(self._home, launch.attempt)),
             "user": user,
             "network": container.network,
+            "hosts": self._hosts() if self.address.shares_files and not container.network else "",
             "pinned": resources.cpus is not None and self.address.shares_files,
             "cpus": resources.cpus,
             "memory": resources.memory,
@@ -231,11 +233,7 @@ class DockerDriver(AgentDriver):
             launch.command,
             argv=(sys.executable, *COMMAND, f"{support}/{_SPEC}"),
             env={},
-            files={
-                **launch.command.files,
-                _SPEC: wire.encode(spec).decode(errors="surrogateescape"),
-                HOSTS: HOSTS_TEXT,
-            },
+            files={**launch.command.files, _SPEC: wire.encode(spec).decode(errors="surrogateescape")},
         )
         work = {f"{PREFIX}{name}": value for name, value in {**launch.command.env, **launch.env}.items()}
         return replace(
@@ -247,6 +245,17 @@ class DockerDriver(AgentDriver):
             owner=_WORKER if as_root and self.address.shares_files else None,
             place=None if self.address.shares_files else Place(float(info["NCPU"]), info["MemTotal"]),
         )
+
+    def _hosts(self) -> str:
+        """The file with `HOSTS`."""
+        path = layout.hosts(self._home)
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
+            fresh.write_text(HOSTS)
+            fresh.chmod(0o644)  # the work reads it as another user
+            fresh.replace(path)
+        return str(path)
 
     @cached_property
     def address(self) -> Address:

@@ -15,9 +15,7 @@ PREFIX = "GROUND_WORK_"
 """Before the names of the work's variables, which the process has as its own."""
 ABOVE = "/ground"
 WORK, SUPPORT = f"{ABOVE}/work", f"{ABOVE}/support"
-HOSTS = "hosts"
-"""File of the support folder: `/etc/hosts` of a container without a network, with `HOSTS_TEXT`."""
-HOSTS_TEXT = """\
+HOSTS = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
 fe00::0\tip6-localnet
@@ -25,7 +23,7 @@ ff00::0\tip6-mcastprefix
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
-"""As Docker itself writes it for `--network none`."""
+"""`/etc/hosts` of a container without a network, as Docker itself writes it."""
 _SHARED_MEMORY = 1 << 30
 """Bytes that `/dev/shm` may hold: the engine's 64 MiB are too few for what shares arrays between processes."""
 _LARGEST_LOG = "1000g"
@@ -36,8 +34,9 @@ class Spec:
     """A JSON object with all of these names.
 
     tree, support: folders of this host, mounted where the engine shares its files. verdict: file. user: as `User` of
-    the engine's API. pinned: to the cores that this process may use. told_by_output: a line of its output tells
-    whether the work succeeded.
+    the engine's API. hosts: file that makes the engine's own network "none" needless, which is no more than a loopback
+    and takes longer to set up than all the rest of a container; "" where that is asked for. pinned: to the cores that
+    this process may use. told_by_output: a line of its output tells whether the work succeeded.
     """
 
     def __init__(self, body: Mapping[str, Any]) -> None:
@@ -51,16 +50,11 @@ class Spec:
         self.verdict: str = body["verdict"]
         self.user: str = body["user"]
         self.network: bool = body["network"]
+        self.hosts: str = body["hosts"]
         self.pinned: bool = body["pinned"]
         self.cpus: float | None = body["cpus"]
         self.memory: int | None = body["memory"]
         self.told_by_output: bool = body["told_by_output"]
-
-    @property
-    def alone(self) -> bool:
-        """It has nothing but a loopback, and `HOSTS` to find it by. The engine's own network "none" is no more than
-        that, and setting it up takes longer than all the rest of a container's start."""
-        return not self.network and self.address.shares_files
 
     @property
     def folders(self) -> dict[str, str]:
@@ -104,8 +98,8 @@ def container(spec: Spec) -> dict[str, Any]:
     }
     if spec.address.shares_files:
         host["Mounts"] = [_bind(source, target) for target, source in spec.folders.items()]
-        if spec.alone:
-            host["Mounts"].append({**_bind(f"{spec.support}/{HOSTS}", "/etc/hosts"), "ReadOnly": True})
+        if spec.hosts:
+            host["Mounts"].append({**_bind(spec.hosts, "/etc/hosts"), "ReadOnly": True})
     else:
         host["Mounts"] = [{"Type": "volume", "Target": ABOVE}]
     if spec.cpus:
@@ -124,7 +118,7 @@ def container(spec: Spec) -> dict[str, Any]:
         "Env": [f"{name}={value}" for name, value in env.items()],
         "User": spec.user,
         "WorkingDir": WORK,
-        "NetworkDisabled": spec.alone,
+        "NetworkDisabled": bool(spec.hosts),
         "AttachStdout": True,
         "AttachStderr": True,
         "Labels": {"ground.attempt": spec.attempt, "ground.task": spec.task, "ground.agent": spec.agent},

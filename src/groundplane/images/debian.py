@@ -130,9 +130,7 @@ class DebianBuilder:
         known = self._store.find(lock.recipe)
         if known is not None:
             return known
-        if turns.busy(self._store.folder, lock.recipe):
-            progress("waiting for another build of the same image")
-        with turns.alone(self._store.folder, lock.recipe):
+        with turns.alone(self._store.folder, lock.recipe, progress):
             known = self._store.find(lock.recipe)
             if known is not None:
                 return known
@@ -174,7 +172,7 @@ class DebianBuilder:
             return self._base(lock, base, rootfs, pool, scratch, progress)
         asked = (*programs, *probe) if probe else ()
         key = _key(base, lock.packages)
-        with turns.alone(self._store.folder, f"stage-{key}"):
+        with turns.alone(self._store.folder, f"stage-{key}", progress):
             known = self._store.stage(key)
             if known is not None and asked in ((), known.asked):
                 return known
@@ -196,7 +194,7 @@ class DebianBuilder:
     ) -> Stage:
         """The suite's layer: built once for all environments that stand on the same packages."""
         key = _key(base)
-        with turns.alone(self._store.folder, f"base-{key}"):
+        with turns.alone(self._store.folder, f"base-{key}", progress):
             known = self._store.stage(key)
             if known is not None:
                 return known

@@ -103,7 +103,7 @@ class DockerBuilder:
         if known is not None:  # of another lock: this one counts
             self._store.remove(known.recipe)
         if pool is not None:
-            with turns.alone(self._store.folder, lock.recipe):
+            with turns.alone(self._store.folder, lock.recipe, progress):
                 return pooled.take(self._store, lock, self._empty(lock), pool)
         with closing(Engine(self._address)) as engine:
             source = self._locked(engine, lock, progress)
@@ -176,9 +176,7 @@ class DockerBuilder:
         progress: Progress,
     ) -> Image:
         """recipe: None where the lock has all its answers."""
-        if turns.busy(self._store.folder, lock.recipe):
-            progress("waiting for another build of the same image")
-        with turns.alone(self._store.folder, lock.recipe):
+        with turns.alone(self._store.folder, lock.recipe, progress):
             known = self._store.find(lock.recipe)
             if known is not None:
                 return known

@@ -8,31 +8,21 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-
-def busy(folder: Path, name: str) -> bool:
-    """Whether somebody builds it now."""
-    handle = _file(folder, name)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+from groundplane.spi.images import Progress
 
 
 @contextmanager
-def alone(folder: Path, name: str) -> Generator[None]:
-    """Waits for its turn."""
-    handle = _file(folder, name)
+def alone(folder: Path, name: str, progress: Progress) -> Generator[None]:
+    """Waits for its turn, and says so."""
+    locks = folder / "locks-of-builds"
+    locks.mkdir(parents=True, exist_ok=True)
+    handle = os.open(locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another build that makes the same")
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
-
-
-def _file(folder: Path, name: str) -> int:
-    locks = folder / "locks-of-builds"
-    locks.mkdir(parents=True, exist_ok=True)
-    return os.open(locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

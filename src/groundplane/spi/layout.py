@@ -48,6 +48,11 @@ def verdict(home: Path, attempt_id: str) -> Path:
     return attempt(home, attempt_id) / "verdict.json"
 
 
+def hosts(home: Path) -> Path:
+    """The `/etc/hosts` of containers without a network."""
+    return home / "hosts"
+
+
 def segments(home: Path, run: str) -> Path:
     """The folder of a run's log segments, `<writer>.seg` each."""
     return home / "logs" / run

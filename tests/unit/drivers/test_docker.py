@@ -17,6 +17,7 @@ BODY: dict[str, Any] = {
     "url": "unix:///run/docker.sock", "tls": "", "image": "groundplane/x:1", "argv": ["sh", "-c", "true"],
     "attempt": "run.0.0.2", "agent": "a1", "tree": "/home/tree", "support": "/home/support", "verdict": "/home/verdict",
     "user": "1000:1000", "network": False, "pinned": False, "cpus": None, "memory": None, "told_by_output": False,
+    "hosts": "",
 }  # fmt: skip
 
 
@@ -25,7 +26,7 @@ def made(**fields: Any) -> dict[str, Any]:
 
 
 def test_it_is_closed_and_sees_its_own_folders_alone() -> None:
-    body = made()
+    body = made(hosts="/home/hosts")
     host = body["HostConfig"]
     assert (body["User"], body["WorkingDir"], body["Entrypoint"], body["Cmd"]) == (
         "1000:1000", "/ground/work", ["sh"], ["-c", "true"],
@@ -34,7 +35,7 @@ def test_it_is_closed_and_sees_its_own_folders_alone() -> None:
     assert [(each["Source"], each["Target"]) for each in host["Mounts"]] == [
         ("/home/tree", "/ground/work"),
         ("/home/support", "/ground/support"),
-        ("/home/support/hosts", "/etc/hosts"),
+        ("/home/hosts", "/etc/hosts"),
     ]
     assert body["NetworkDisabled"]
     assert body["Labels"] == {"ground.attempt": "run.0.0.2", "ground.task": "run.0.0", "ground.agent": "a1"}
@@ -58,7 +59,7 @@ def test_gpus_that_the_agent_gave_are_asked_for_by_name(monkeypatch: pytest.Monk
 def test_an_engine_elsewhere_gets_a_volume_instead_of_this_hosts_folders() -> None:
     body = made(url="tcp://host:2375")
     assert body["HostConfig"]["Mounts"] == [{"Type": "volume", "Target": "/ground"}]
-    assert (body["HostConfig"]["NetworkMode"], body["NetworkDisabled"]) == ("none", False)  # it has no file of hosts
+    assert (body["HostConfig"]["NetworkMode"], body["NetworkDisabled"]) == ("none", False)
 
 
 def test_variables_are_the_marked_ones(monkeypatch: pytest.MonkeyPatch) -> None:
