@@ -50,7 +50,7 @@ class Spec:
         self.verdict: str = body["verdict"]
         self.user: str = body["user"]
         self.network: bool = body["network"]
-        self.hosts: str = body["hosts"]
+        self.hosts: str = body.get("hosts", "")  # a control plane from before it may have written this
         self.pinned: bool = body["pinned"]
         self.cpus: float | None = body["cpus"]
         self.memory: int | None = body["memory"]
