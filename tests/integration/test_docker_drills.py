@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from groundplane.drivers.docker_usage import processes_of
 from tests.cut_socket import cut
 from tests.docker_drill import Daemon, daemon, tiny_image
 from tests.docker_killing import Killing
@@ -214,6 +215,17 @@ def test_an_engine_that_does_not_say_what_it_did(tmp_path: Path, request_line: b
         assert lines(ground, run["id"]) == Counter(["begun", "over"])
         assert lossy.cuts == 1
         engine.ended()
+
+
+def test_the_processes_of_a_container_are_found(drill: Callable[..., tuple[Daemon, Ground]]) -> None:
+    engine, ground = drill()
+    run = start(ground, engine, "sleep 60 & sleep 60")
+    (found,) = engine.containers()
+    top = engine.call("GET", f"/containers/{found['Id']}/top", {"ps_args": "-eo pid"})
+    assert sorted(processes_of(found["Id"])) == sorted(int(pid) for (pid,) in top["Processes"])
+    assert not processes_of("0" * 64)
+    ground("runs", "cancel", run)
+    engine.ended()
 
 
 def test_an_engine_that_is_away_is_said_at_once(drill: Callable[..., tuple[Daemon, Ground]]) -> None:

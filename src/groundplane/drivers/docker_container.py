@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 
 from groundplane.drivers.docker_output import Output, seconds
 from groundplane.drivers.docker_spec import Spec, container
-from groundplane.drivers.docker_usage import Usage
+from groundplane.drivers.docker_usage import Usage, processes_of
 from groundplane.model.errors import Unavailable
 from groundplane.model.faults import Fault
 from groundplane.oci.engine import Engine, Refused
@@ -165,12 +165,32 @@ class Proxy:
         try:
             self._engine.call("POST", f"/containers/{self._spec.name}/start", tries=1)
         except Refused as refused:
-            # What an engine began and then knows nothing of may run.
-            raise _lost(refused.message) if self._broke_at else _not_started(self._spec, refused.message) from refused
+            if not self._broke_at:
+                raise _not_started(self._spec, refused.message) from refused
+            self._end_unknown()
+            raise _lost(refused.message) from refused
         except Unavailable:
             self._broke_at = time.time()
             raise
         self._broke_at = 0.0
+
+    def _end_unknown(self) -> None:
+        """Kills what an engine of this host had begun, and not noted when it was killed: it knows of no such container,
+        and would end none."""
+        if not self._spec.address.shares_files:
+            return
+        known = self._patiently("GET", f"/containers/{self._spec.name}/json")["Id"]
+        deadline = time.monotonic() + _LINGERS
+        while (found := processes_of(known)) and time.monotonic() < deadline:
+            for pid in found:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+                except PermissionError:
+                    sys.stderr.write(f"groundplane: process {pid} of its container may run on: the engine lost it\n")
+                    return
+            time.sleep(_LOOKS)
 
     def _end(self, whole: bool, outage: bool) -> Mapping[str, Any]:
         """Waits until the engine says that it has ended; where its stream broke, its output goes on from there."""

@@ -6,6 +6,7 @@ those of the look before, up to a twentieth of a second old.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -45,8 +46,20 @@ class Usage:
         return _second(paths[""]) if len(paths) == 1 else _first(paths)
 
 
+def processes_of(container: str) -> list[int]:
+    """This host's processes in the control groups of a container, by its id."""
+    found: list[int] = []
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and container in _read(f"/proc/{name}/cgroup"):
+                found.append(int(name))
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has ended meanwhile
+    return found
+
+
 def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
 
 
