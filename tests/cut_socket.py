@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,19 +36,13 @@ class _Cut:
             self._open |= {near, far}
             try:
                 far.connect(str(self._engine))
-                while True:
-                    for ready in select.select([near, far], [], [])[0]:
-                        data = ready.recv(_CHUNK)
-                        if not data:
-                            return
-                        if ready is near and self._request in data.split(b"\r\n", 1)[0] and not self.cuts:
-                            self.cuts += 1
-                            if self._reaches:
-                                far.sendall(data)
-                                far.recv(_CHUNK)
-                            self.close_all()
-                            return
-                        (far if ready is near else near).sendall(data)
+                asked = relay(near, far, lambda data: self._request in data.split(b"\r\n", 1)[0] and not self.cuts)
+                if asked:
+                    self.cuts += 1
+                    if self._reaches:
+                        far.sendall(asked)
+                        far.recv(_CHUNK)
+                    self.close_all()
             except (OSError, ValueError):
                 return
             finally:
@@ -65,6 +59,16 @@ class _Cut:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         self.close_all()
+
+
+def relay(near: socket.socket, far: socket.socket, ends: Callable[[bytes], bool] = lambda _: False) -> bytes:
+    """Carries bytes both ways until one side closes, or until `near` sends what `ends` it: that, not passed on."""
+    while True:
+        for ready in select.select([near, far], [], [])[0]:
+            data = ready.recv(_CHUNK)
+            if not data or (ready is near and ends(data)):
+                return data
+            (far if ready is near else near).sendall(data)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import select
 import socket
 import subprocess
 import tarfile
@@ -26,6 +25,7 @@ from groundplane.model.errors import Denied, Invalid, NotFound, Outside
 from groundplane.oci import reference, registry
 from groundplane.spi.images import Image
 from tests import docker_engine
+from tests.cut_socket import relay
 from tests.docker_engine import responds
 from tests.parts import require
 
@@ -282,12 +282,7 @@ class Proxy(BaseHTTPRequestHandler):
             return
         with socket.create_connection(("127.0.0.1", int(self.path.rpartition(":")[2]))) as far:
             self.connection.sendall(b"HTTP/1.1 200 Connection established\r\nVia: trial\r\n\r\n")
-            while True:
-                for ready in select.select([self.connection, far], [], [])[0]:
-                    data = ready.recv(1 << 16)
-                    if not data:
-                        return
-                    (far if ready is self.connection else self.connection).sendall(data)
+            relay(self.connection, far)
 
 
 @pytest.fixture
