@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from groundplane.images import debs, languages, layers, turns
+from groundplane.images import debs, languages, layers, outdated, turns
 from groundplane.images.apt import Apt
 from groundplane.images.debs import Debs
 from groundplane.images.disk import told_when_full
@@ -103,18 +103,11 @@ class DebianBuilder:
                 base=Base(recipe.suite, architecture, _RELEASED.get(recipe.suite, _EPOCH), tuple(essential)),
                 packages=_beyond(apt.resolve(recipe.debs), essential),
             )
-            self._keep_indices(apt, recipe.suite)
+            outdated.keep_indices(self._store, apt, recipe.suite)
             native = languages.native(recipe, made, self._downloads, scratch, progress)
             if native is not None and (names := languages.tools(native, self._downloads)):
                 native = replace(native, tools=_beyond(apt.resolve((*recipe.debs, *names)), debs.in_image(made)))
         return replace(made, native=native)
-
-    def _keep_indices(self, apt: Apt, suite: str) -> None:
-        from groundplane.images import outdated
-
-        for archive, name in (("debian", suite), ("debian-security", f"{suite}-security")):
-            if text := apt.index(archive):
-                outdated.keep_index(self._store.folder, name, text)
 
     # --- making -----------------------------------------------------------------------------------------------------
 

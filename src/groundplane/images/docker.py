@@ -234,11 +234,7 @@ class DockerBuilder:
 
     def _ask(self, engine: Engine, image: Image, made: str, recipe: Recipe, label: Mapping[str, str]) -> None:
         answer = probing.probe(engine, made, recipe.programs, recipe.probe, label)
-        path = self._answer(image, recipe)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(answer))
-        fresh.replace(path)
+        self._store.put(self._answer(image, recipe), json.dumps(answer).encode())
 
     def _was_probed(self, image: Image, recipe: Recipe) -> bool:
         return not recipe.programs or self._answer(image, recipe).is_file()

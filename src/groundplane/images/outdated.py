@@ -9,6 +9,7 @@ from typing import Any
 
 from groundplane.images import languages
 from groundplane.images.apt import Apt
+from groundplane.images.store import ImageStore
 from groundplane.images.versions import newer
 from groundplane.model.errors import Unavailable
 from groundplane.model.locks import Deb, Found, Lock
@@ -17,16 +18,15 @@ from groundplane.spi.images import Progress
 _FIELD = re.compile(r"^(Package|Version): (.*)$", re.MULTILINE)
 
 
-def keep_index(folder: Path, name: str, text: str) -> None:
-    """Keeps name and version of each package of an archive (`trixie`, `trixie-security`)."""
-    path = folder / "indices" / f"{name}.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text("".join(f"{package} {version}\n" for package, version in _packages(text)))
-    fresh.replace(path)
+def keep_indices(store: ImageStore, apt: Apt, suite: str) -> None:
+    """Keeps name and version of each package of a suite's archives (`trixie`, `trixie-security`)."""
+    for archive, name in (("debian", suite), ("debian-security", f"{suite}-security")):
+        if text := apt.index(archive):
+            body = "".join(f"{package} {version}\n" for package, version in _packages(text))
+            store.put(_index(store, name), body.encode())
 
 
-def rows(locks: Sequence[Lock], folder: Path, *, security: bool, progress: Progress) -> list[dict[str, Any]]:
+def rows(locks: Sequence[Lock], store: ImageStore, *, security: bool, progress: Progress) -> list[dict[str, Any]]:
     """environment package kind locked available security, of each package that its suite or its language's index has
     newer. security: Debian's alone, by the security index as it was at the last lock, without a network (an image of
     somebody else may be of a suite that was never locked: its index is fetched once); else by the indices as they are
@@ -36,9 +36,9 @@ def rows(locks: Sequence[Lock], folder: Path, *, security: bool, progress: Progr
     fixed: dict[str, dict[str, str]] = {}
     for suite in suites:
         foreign = not any(lock.base and lock.suite == suite for lock in locks)
-        if not security or (foreign and not (folder / "indices" / f"{suite}-security.txt").is_file()):
-            latest[suite] = _now(folder, suite, locks, progress)
-        fixed[suite] = _kept(folder, f"{suite}-security")
+        if not security or (foreign and not _index(store, f"{suite}-security").is_file()):
+            latest[suite] = _now(store, suite, locks, progress)
+        fixed[suite] = _kept(store, f"{suite}-security")
         if security:
             latest[suite] = fixed[suite]
     found: list[dict[str, Any]] = []
@@ -69,7 +69,7 @@ def _debs(lock: Lock) -> list[Deb | Found]:
     return [*base, *lock.packages, *(each for each in lock.found if each.kind == "deb")]
 
 
-def _now(folder: Path, suite: str, locks: Sequence[Lock], progress: Progress) -> dict[str, str]:
+def _now(store: ImageStore, suite: str, locks: Sequence[Lock], progress: Progress) -> dict[str, str]:
     import tempfile
 
     architectures = (deb.architecture for lock in locks if lock.suite == suite for deb in _debs(lock))
@@ -78,20 +78,18 @@ def _now(folder: Path, suite: str, locks: Sequence[Lock], progress: Progress) ->
     with tempfile.TemporaryDirectory() as scratch:
         apt = Apt(Path(scratch) / "apt", suite, architecture)
         apt.update()
-        for archive, name in (("debian", suite), ("debian-security", f"{suite}-security")):
-            if text := apt.index(archive):
-                keep_index(folder, name, text)
-    found = _kept(folder, suite)
-    for name, version in _kept(folder, f"{suite}-security", needed=False).items():
+        keep_indices(store, apt, suite)
+    found = _kept(store, suite)
+    for name, version in _kept(store, f"{suite}-security", needed=False).items():
         if name not in found or newer(version, found[name]):
             found[name] = version
     return found
 
 
-def _kept(folder: Path, name: str, *, needed: bool = True) -> dict[str, str]:
+def _kept(store: ImageStore, name: str, *, needed: bool = True) -> dict[str, str]:
     """Package -> the newest version that the index has."""
     try:
-        text = (folder / "indices" / f"{name}.txt").read_text()
+        text = _index(store, name).read_text()
     except FileNotFoundError:
         if needed and not name.startswith(("sid", "unstable")):
             raise Unavailable(f"the index of {name} is not here", hint="`ground env lock` fetches it") from None
@@ -102,6 +100,10 @@ def _kept(folder: Path, name: str, *, needed: bool = True) -> dict[str, str]:
         if package not in found or newer(version, found[package]):
             found[package] = version
     return found
+
+
+def _index(store: ImageStore, name: str) -> Path:
+    return store.folder / "indices" / f"{name}.txt"
 
 
 def _packages(text: str) -> list[tuple[str, str]]:

@@ -151,7 +151,7 @@ def outdated(platform: Platform, request: EnvironmentRequest, progress: Progress
 
     asked = locking.read(request)
     locks = [lock for lock in map(asked.lock, asked.workable(progress)) if not lock.attested]
-    rows = aging.rows(locks, platform.home / "images", security=request.security, progress=progress)
+    rows = aging.rows(locks, shelf.store(platform.home), security=request.security, progress=progress)
     if request.security:
         return rows
     for each in locks:
