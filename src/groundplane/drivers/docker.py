@@ -252,7 +252,10 @@ class DockerDriver(AgentDriver):
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fresh = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
-            fresh.write_text(HOSTS)
+            with fresh.open("w") as file:
+                file.write(HOSTS)
+                file.flush()
+                os.fsync(file.fileno())  # it is never written again
             fresh.chmod(0o644)  # the work reads it as another user
             fresh.replace(path)
         return str(path)

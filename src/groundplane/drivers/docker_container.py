@@ -148,11 +148,12 @@ class Proxy:
         self._running = True
         if self._stopping:  # told while it was being started
             self._signal(signal.SIGTERM)
-        self._sample()
+        if self._spec.address.shares_files:  # its control group is found while it lives; elsewhere asking takes time
+            self._sample()
         whole = self._output.copy(self._reader, self._broke_at)
         self._sample()  # its stream ends a moment before its control group goes
         self._sock.close()
-        return self._end(whole and not self._broke_at, outage=self._broke_at > 0.0)
+        return self._end(whole and not self._broke_at)
 
     def _start(self) -> None:
         """Follows its output and has it begin, unless it has: an engine that is killed while it starts it does not
@@ -192,9 +193,9 @@ class Proxy:
                     return
             time.sleep(_LOOKS)
 
-    def _end(self, whole: bool, outage: bool) -> Mapping[str, Any]:
+    def _end(self, whole: bool) -> Mapping[str, Any]:
         """Waits until the engine says that it has ended; where its stream broke, its output goes on from there."""
-        ended_alone = False
+        outage, ended_alone = self._broke_at > 0.0, False
         ahead: float | None = None  # of this clock the engine's is; None while its log was not needed
         while True:
             try:
