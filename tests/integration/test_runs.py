@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +12,8 @@ from groundplane.model.errors import Conflict, Invalid, NotFound
 from groundplane.model.ids import new_id
 from groundplane.services import artifacts, runs
 from groundplane.services.settling import MOST_LOSSES
+from groundplane.spi.driver import Changes
+from groundplane.spi.launch import Observation, Phase
 from tests.planes import Ground, states, task
 
 PART = 'inputs = { "p.csv" = "{part}" }'
@@ -128,6 +132,24 @@ def test_what_was_lost_is_tried_again_without_counting(ground: Ground) -> None:
     assert (run.state, task(run, "a").state, task(run, "a").attempts) == ("lost", "lost", 1 + MOST_LOSSES)
     assert run.reason is not None
     assert run.reason.code == "lost"
+
+
+def test_an_answer_from_before_the_end_that_comes_after_it_changes_nothing(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(found: Sequence[Observation]) -> tuple[Observation, ...]:
+        return (*found, *(replace(each, phase=phase) for each in found for phase in (Phase.ACCEPTED, Phase.RUNNING)))
+
+    seat = ground.driver
+    changes, observe = seat.changes, seat.observe
+
+    def told(cursor: str, timeout: float) -> Changes:
+        found = changes(cursor, timeout)
+        return replace(found, observations=late(found.observations))
+
+    monkeypatch.setattr(seat, "changes", told)
+    monkeypatch.setattr(seat, "observe", lambda attempts: late(observe(attempts)), raising=False)
+    assert ground.run(chain("one", "two")).state == "succeeded"
 
 
 def test_losses_leave_the_retries_as_they_were(ground: Ground) -> None:

@@ -172,13 +172,14 @@ class Conductor:
 
     def _turn(self, observations: Sequence[Observation]) -> None:
         self._meet()
-        maybe_ready = self._maybe_ready
-        wanted = self._rooms() if self._maybe_ready or observations else {}
+        if maybe_ready := self._maybe_ready:
+            self._maybe_ready = False  # before anything is read: who says so from now on is heard in the next turn
+        wanted = self._rooms() if maybe_ready or observations else {}
+        if maybe_ready and not wanted:
+            self._maybe_ready = True
         if not observations and not wanted:
             self._stop_cancelled()
             return
-        if wanted:
-            self._maybe_ready = False
         settled = Settled()
         launches: dict[str, list[Launch]] = {}
         fetches: list[tuple[int, int, str]] = []

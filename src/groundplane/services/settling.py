@@ -45,7 +45,7 @@ class Settled:
 def settle(platform: Platform, connection: Connection, observations: Sequence[Observation]) -> Settled:
     """Writes what was observed of this control plane's attempts; what is known already changes nothing."""
     settled = Settled()
-    latest = {seen.attempt: seen for seen in observations}  # a later one says all that an earlier one said
+    latest = _latest(observations)
     runs.lock_of(connection, list(latest))
     rows = {row.uid: row for row in attempts.held(connection, platform.holder, list(latest))}
     settled.strangers = [uid for uid in latest if uid not in rows]
@@ -75,6 +75,20 @@ def settle(platform: Platform, connection: Connection, observations: Sequence[Ob
     batch.write(platform, connection, now())
     settled.freed = batch.freed
     return settled
+
+
+def _latest(observations: Sequence[Observation]) -> dict[str, Observation]:
+    """By attempt. A later one says all that an earlier one said, but what was asked for and what is told come by two
+    ways: an answer from before the end may come after it."""
+    latest: dict[str, Observation] = {}
+    for seen in observations:
+        known = latest.get(seen.attempt)
+        if known is not None:
+            over = known.phase in (Phase.ENDED, Phase.LOST) and seen.phase not in (Phase.ENDED, Phase.LOST)
+            if over or seen.phase is Phase.ACCEPTED:
+                continue
+        latest[seen.attempt] = seen
+    return latest
 
 
 class _Batch:
