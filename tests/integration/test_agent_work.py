@@ -60,6 +60,19 @@ def test_an_untouched_copy_is_used_again_and_is_clean(bench: AgentBench, project
     assert "new" not in second.stdout
 
 
+def test_projects_that_are_not_run_any_more_keep_no_other_from_being_used_again(
+    bench: AgentBench, project: Path
+) -> None:
+    for number in range(20):
+        (project / "fit.sh").write_text(f"# {number}\n")
+        bench.run(launch("true", snapshot=bench.snapshot(project)))
+    digest = bench.snapshot(project)
+    first, second = (bench.run(launch("ls -id .", snapshot=digest)) for _ in range(2))
+    assert first.stdout == second.stdout
+    work = layout.attempt(bench.home, "x").parent
+    eventually(lambda: len(list(work.iterdir())) <= 16)
+
+
 def test_everything_new_becomes_an_output_but_hidden_files_and_caches(bench: AgentBench, project: Path) -> None:
     script = "echo 1 > new.txt; echo 2 >> data/raw.csv; mkdir -p out/__pycache__ .hid; "
     script += "echo 3 > out/__pycache__/a.pyc; echo 4 > .hid/x; echo 5 > out/five; touch .hidden"

@@ -56,7 +56,7 @@ class Host:
         self._snapshots = Snapshots(home)
         self._stager = Stager(home)
         self._places = Places(home)
-        self._spares = Spares(self._places)
+        self._spares = Spares(self._places, lambda name: self._remove([name]))
         self._ledger = Ledger(loop, journal, self.segments, book, changed, self._log_is_full)
         self._pool = Pool(loop, 4)
         self._janitor = Pool(loop, 1)
@@ -160,7 +160,16 @@ class Host:
             epoch = self.book.forget(name)
             self._journal.add("cleaned", name, b',"epoch":%d,"at":%.3f' % (epoch, now))
         if there := [name for name in gone if self._spares.is_there(name)]:
-            self._janitor.run(partial(_remove, self._places, there), _report)
+            self._remove(there)
+
+    def _remove(self, names: list[str]) -> None:
+        """Deletes attempts' folders, at leisure."""
+
+        def work() -> None:
+            for name in names:
+                remove_attempt(self._places, name)
+
+        self._janitor.run(work, _report)
 
     def inherit(self, inheritance: handover.Inheritance) -> None:
         """Goes on with what a predecessor has left."""
@@ -376,11 +385,6 @@ def _is_name(text: str) -> bool:
 def _free_space(home: Path) -> int:
     status = os.statvfs(home)
     return status.f_bavail * status.f_frsize
-
-
-def _remove(places: Places, names: list[str]) -> None:
-    for name in names:
-        remove_attempt(places, name)
 
 
 def _report(outcome: Exception | None) -> None:

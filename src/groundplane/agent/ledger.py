@@ -20,7 +20,7 @@ from groundplane.agent.threads import Syncer
 from groundplane.spi.launch import Observation
 
 _RETRY_FULL = 0.5  # seconds
-_SYNC_EVERY = 0.01
+_SYNC_EVERY = 0.05
 
 
 class Ledger:

@@ -22,7 +22,7 @@ from groundplane.spi.driver import Health
 
 _CHUNK = 256 * 1024
 _EVERY = 0.002  # seconds between two events
-_BUSY_EVERY = 0.01  # while launches wait in line: who runs a thousand tasks gains by being told of ten at once
+_BUSY_EVERY = 0.05  # while launches wait in line: who runs a thousand tasks gains by being told of several at once
 
 
 def bind(home: Path) -> socket.socket:

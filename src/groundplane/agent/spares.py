@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from groundplane.agent.attempts import Attempt
@@ -26,11 +27,15 @@ class _Spare:
 
 
 class Spares:
-    """On the loop's thread only. A spare still has the name of its former attempt."""
+    """On the loop's thread only. A spare still has the name of its former attempt.
 
-    def __init__(self, places: Places) -> None:
+    discard: called with the name of a spare whose place another snapshot's takes.
+    """
+
+    def __init__(self, places: Places, discard: Callable[[str], None]) -> None:
         self._places = places
-        self._by_snapshot: dict[str, list[_Spare]] = {}
+        self._discard = discard
+        self._by_snapshot: dict[str, list[_Spare]] = {}  # the snapshot that was needed last stands last
         self._names: set[str] = set()
         self._moved: set[str] = set()
 
@@ -40,6 +45,8 @@ class Spares:
         if not spares:
             return None
         spare = spares.pop()
+        if not spares:
+            del self._by_snapshot[digest]
         self._names.discard(spare.name)
         self._moved.add(spare.name)
         try:
@@ -58,10 +65,15 @@ class Spares:
     def offer(self, attempt: Attempt, snapshot: Snapshot) -> None:
         """Keeps an ended attempt's folders when they are as the next one needs them."""
         staged = attempt.staged
-        if staged is None or staged.mode != "copy" or snapshot.contents is None or len(self._names) >= _KEPT:
+        if staged is None or staged.mode != "copy" or snapshot.contents is None:
             return
         if attempt.launch.proxy:
             return  # what a container has seen is nobody else's
+        spares = self._by_snapshot.pop(snapshot.digest, [])
+        if spares:
+            self._by_snapshot[snapshot.digest] = spares
+        if len(self._names) >= _KEPT and not self._make_room(snapshot.digest):
+            return
         try:
             placed = self._restored(attempt, snapshot, staged.placed)
         except OSError:
@@ -69,6 +81,19 @@ class Spares:
         if placed is not None:
             self._by_snapshot.setdefault(snapshot.digest, []).append(_Spare(attempt.name, placed))
             self._names.add(attempt.name)
+
+    def _make_room(self, digest: str) -> bool:
+        """Lets go of a spare of the snapshot that was needed longest ago, if that is another one."""
+        oldest = next(iter(self._by_snapshot))
+        if oldest == digest:
+            return False
+        spares = self._by_snapshot[oldest]
+        spare = spares.pop()
+        if not spares:
+            del self._by_snapshot[oldest]
+        self._names.discard(spare.name)
+        self._discard(spare.name)
+        return True
 
     def _restored(
         self, attempt: Attempt, snapshot: Snapshot, staged: dict[str, Signature]
