@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import docker_engine as engines
 from tests.parts import require
+
+if TYPE_CHECKING:
+    from tests.cluster import Site
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would everything that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -50,3 +54,14 @@ def tiny_image(docker_engine: str, tmp_path_factory: pytest.TempPathFactory) -> 
     images = Images(docker_engine)
     yield images.load(tmp_path_factory.mktemp("tiny") / "tiny.tar")
     images.forget()
+
+
+@pytest.fixture(scope="session")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The cluster that KUBECONFIG names, and a control plane that has it for a backend, `k8s`."""
+    for part in ("kubernetes", "docker-registry", "s3"):
+        require(part)
+    from tests.cluster import site
+
+    with site(tmp_path_factory.mktemp("kubernetes")) as made:
+        yield made

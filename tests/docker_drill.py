@@ -29,7 +29,8 @@ from tests.parts import require
 _PROGRAMS = (
     "sh", "bash", "cat", "chmod", "cp", "dd", "env", "head", "id", "kill", "ln", "ls", "mkdir", "mv", "od", "printf",
     "pwd", "rm", "rmdir", "seq", "sleep", "sort", "stat", "tail", "tee", "touch", "tr", "true", "wc", "yes", "grep",
-    "sed", "sha256sum", "date", "mount", "umount", "nproc", "setsid",
+    "sed", "sha256sum", "date", "mount", "umount", "nproc", "setsid", "perl",
+    "base64", "dirname", "gzip", "mktemp", "tar",
 )  # fmt: skip
 TINY = "groundplane/tiny:tests"
 """What engines call the image of `tiny_image`."""
@@ -54,7 +55,7 @@ def tiny_image(home: Path, toolchain: str = "shell") -> Image:
     shelf_ = ImageStore(home / "images")
     with shelf_.scratch() as scratch:
         tar = scratch / "layer.tar"
-        _pack(tar)
+        pack(tar)
         layer = shelf_.add_layer(tar)
     environment = Environment(name="", toolchain=toolchain)
     lock = Lock(
@@ -80,7 +81,8 @@ def tiny_image(home: Path, toolchain: str = "shell") -> Image:
     )
 
 
-def _pack(tar: Path) -> None:
+def pack(tar: Path) -> None:
+    """The files of that image."""
     programs = {name: found for name in _PROGRAMS if (found := shutil.which(name))}
     said = subprocess.run(["ldd", *programs.values()], capture_output=True, text=True, check=True).stdout
     libraries = sorted(set(re.findall(r"(/\S+) \(0x", said)))

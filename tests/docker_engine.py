@@ -181,16 +181,20 @@ def private_engine() -> Iterator[Daemon]:
 
 
 @contextmanager
-def registry(folder: Path, certificate: Path | None = None) -> Iterator[str]:
-    """Docker's registry; its `host:port`. certificate: with its key in the same file; None: without TLS."""
+def registry(
+    folder: Path, certificate: Path | None = None, host: str = "127.0.0.1", port: int = 0, proxy: str = ""
+) -> Iterator[str]:
+    """Docker's registry; its `host:port`. certificate: with its key in the same file; None: without TLS. port: 0 for
+    any. proxy: the URL of the one whose images it passes on. What the folder has of an earlier one is there again."""
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
+    with socket.create_server((host, port)) as free:
         port = free.getsockname()[1]
     (folder / "config.yml").write_text(
         f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}', secret: trial"
+        f"http: {{addr: '{host}:{port}', secret: trial"
         + (f", tls: {{certificate: '{certificate}', key: '{certificate}'}}" if certificate else "")
         + "}\n"
+        + (f"proxy: {{remoteurl: '{proxy}'}}\n" if proxy else "")
     )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -198,19 +202,19 @@ def registry(folder: Path, certificate: Path | None = None) -> Iterator[str]:
         )
     try:
         limit = time.monotonic() + _SECONDS
-        while not (_listens(port) if certificate else responds(f"http://127.0.0.1:{port}/v2/")):
+        while not (_listens(host, port) if certificate else responds(f"http://{host}:{port}/v2/")):
             if process.poll() is not None or time.monotonic() > limit:
                 raise RuntimeError(f"docker-registry did not start:\n{(folder / 'log').read_text()[-2000:]}")
             time.sleep(0.05)
-        yield f"127.0.0.1:{port}"
+        yield f"{host}:{port}"
     finally:
         process.kill()
         process.wait()
 
 
-def _listens(port: int) -> bool:
+def _listens(host: str, port: int) -> bool:
     with socket.socket() as made:
-        return made.connect_ex(("127.0.0.1", port)) == 0
+        return made.connect_ex((host, port)) == 0
 
 
 def responds(url: str) -> bool:

@@ -3,8 +3,10 @@ GROUND_TEST_REQUIRE names it (comma-separated; CI does), a failure."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import subprocess
 import urllib.request
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,7 @@ _PROGRAMS = {
     "docker-registry": ("docker-registry",),
     "mmdebstrap": ("mmdebstrap", "apt-get"),
     "chromium": ("chromium",),
+    "kubectl": ("kubectl",),
     "saslite": (),
 }
 POSTGRES_BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
@@ -35,9 +38,36 @@ def available(part: str) -> bool:
         return docker_engine.answers() or docker_engine.can_start()
     if part == "gpu":
         return Path("/dev/nvidia0").exists() and shutil.which("nvidia-smi") is not None
+    if part == "s3":
+        return s3_program() is not None
+    if part == "kfp":
+        return importlib.util.find_spec("kfp") is not None
+    if part == "kubernetes":
+        return _cluster()
     if part == "debian-mirror":
         return _debian_mirror()
     return all(shutil.which(program) for program in _PROGRAMS[part])
+
+
+@cache
+def s3_program() -> Path | None:
+    """The S3 server, where `tools/versitygw` has built it."""
+    tool = Path(__file__).parents[1] / "tools" / "versitygw"
+    found = subprocess.run([tool, "--path"], capture_output=True, text=True, check=False)
+    return Path(found.stdout.strip()) if found.returncode == 0 else None
+
+
+@cache
+def _cluster() -> bool:
+    """Whether a cluster answers that KUBECONFIG or ~/.kube/config names."""
+    from groundplane.model.errors import GroundError
+    from tests.cluster import Api
+
+    try:
+        with Api() as api:
+            return api.ready()
+    except GroundError:
+        return False
 
 
 @cache

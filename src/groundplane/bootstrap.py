@@ -1,6 +1,6 @@
 """The control plane's process: wires everything and serves. The only file that sees all.
 
-python -m groundplane.bootstrap --home HOME [--private] [--host H --port N] [--database URL]
+python -m groundplane.bootstrap --home HOME [--private] [--host H --port N] [--token-file FILE] [--database URL]
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ _NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "lustre",
 _IDLE_SECONDS = 900.0
 _DOOR_SECONDS = 1.0
 _END_SECONDS = 20.0
+_LEAST_TOKEN = 32
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until it is told to end; the process's exit code."""
     options = _options(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it would log every request to a cluster
     try:
         again = run(options)
     except GroundError as error:
@@ -148,7 +150,7 @@ def _serve(
         relay.start()
     housekeeping = Housekeeping(platform)
     housekeeping.start()
-    app = create(platform)
+    app = create(platform, options.token_file)
     activity = _Activity()
     app.add_middleware(activity.middleware)
     gc.freeze()  # what was imported stays: the collector need not look at it again and again
@@ -241,15 +243,31 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--private", action="store_true", help="end after GROUND_IDLE seconds without work")
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
+    parser.add_argument("--token-file", type=Path)
     parser.add_argument("--database")
     return parser.parse_args(argv)
 
 
 def _refuse_beyond_loopback(options: argparse.Namespace) -> None:
-    if options.host is not None and options.host not in _LOOPBACK:
+    if options.token_file is not None:
+        _check_token(options.token_file)
+    elif options.host is not None and options.host not in _LOOPBACK:
         raise Invalid(
-            f"--host {options.host} is beyond loopback, and there is no authentication yet",
-            hint="use 127.0.0.1, and an SSH tunnel from elsewhere",
+            f"--host {options.host} is beyond loopback, and nothing tells who may come from there",
+            hint="--token-file FILE, or 127.0.0.1 and an SSH tunnel from elsewhere",
+        )
+
+
+def _check_token(path: Path) -> None:
+    """A token that can be guessed is none."""
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"the token file {path} cannot be read: {error}", hint="a file with the token alone") from error
+    if len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise Invalid(
+            f"the token in {path} is too short, or no word",
+            hint=f"at least {_LEAST_TOKEN} characters without a space: openssl rand -hex 32",
         )
 
 
@@ -345,7 +363,11 @@ def _url(sockets: Sequence[socket.socket]) -> str | None:
 
 def _write_record(home: Path, url: str | None, options: argparse.Namespace) -> None:
     """Who serves, for the command line: written whole or not at all."""
-    kept = {name: value for name, value in vars(options).items() if name != "home" and value not in (None, False)}
+    kept = {
+        name.replace("_", "-"): str(value) if isinstance(value, Path) else value
+        for name, value in vars(options).items()
+        if name != "home" and value not in (None, False)
+    }
     record = {"pid": os.getpid(), "version": VERSION, "url": url, "options": kept}
     path = layout.runtime(home) / "control.json"
     fresh = path.with_suffix(f".{os.getpid()}")

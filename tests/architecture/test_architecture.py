@@ -69,7 +69,18 @@ def imported(*argv: str, **env: str) -> set[str]:
     return {each.partition(".")[0] for each in names}
 
 
-HEAVY = ("pyarrow", "pyreadstat", "pyreadr", "alembic", "scipy", "pandas", "openpyxl", "IPython", "nbclient")
+HEAVY = (
+    "pyarrow",
+    "pyreadstat",
+    "pyreadr",
+    "alembic",
+    "scipy",
+    "pandas",
+    "openpyxl",
+    "IPython",
+    "nbclient",
+    "botocore",
+)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["--version"]])

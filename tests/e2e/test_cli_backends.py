@@ -58,7 +58,7 @@ def test_what_cannot_be_a_backend_is_refused(ground: Ground, arguments: tuple[st
 def test_the_name_of_an_added_backend_means_one_engine_only(ground: Ground) -> None:
     ground("backends", "add", "b", "--driver", "docker", "--host", "tcp://127.0.0.1:1")
     other = ground("backends", "add", "b", "--driver", "docker", "--host", "tcp://127.0.0.1:2", code=2)
-    assert "ground backends remove b" in other.stderr
+    assert "ground backends rm b" in other.stderr
     ground("backends", "remove", "docker", code=2)
 
 

@@ -28,6 +28,7 @@ EXIT = re.compile(r"#\s*exit code (\d+)\s*$")
 MARK = "::command "
 CHECKOUT_PYTHON = {"docs/sdk.md"}  # there the reader's Python is the one that has Groundplane
 IN_CONTAINERS = {"docs/docker.md"}
+IN_CLUSTERS = {"docs/kubernetes.md"}
 PARTS = {"r": r"\.R\b|examples/trial", "matlab": r"\.m\b|examples/trial", "spss": r"\.sps\b|examples/trial"}
 
 
@@ -72,6 +73,19 @@ def engine(reader: Ground, tmp_path: Path) -> Iterator[None]:
         reader.close()
 
 
+@pytest.fixture
+def cluster(reader: Ground, tmp_path: Path) -> Iterator[None]:
+    """The reader has a cluster, a registry and a bucket, and an image that was made earlier."""
+    for part in ("kubernetes", "docker-registry", "s3"):
+        require(part)
+    from tests.cluster import opened
+
+    with opened(reader) as site:
+        reader.work = reader.work.rename(tmp_path / site.project)
+        reader.env |= {"REGISTRY": site.registry, "BUCKET": site.storage.removeprefix("s3://")}
+        yield
+
+
 def shown(body: str) -> list[Shown]:
     """The commands of a block with what they are said to print."""
     found: list[Shown] = []
@@ -108,6 +122,8 @@ def test_what_a_page_shows_is_true(page: Path, reader: Ground, request: pytest.F
     text = page.read_text(encoding="utf-8")
     if str(page.relative_to(ROOT)) in IN_CONTAINERS:
         request.getfixturevalue("engine")
+    if str(page.relative_to(ROOT)) in IN_CLUSTERS:
+        request.getfixturevalue("cluster")
     for part, pattern in PARTS.items():
         if re.search(pattern, text):
             require(part)

@@ -71,6 +71,11 @@ def test_what_could_never_fit_is_refused(ground: Ground) -> None:
         ground.submit(step("one", "resources = { cpus = 9000 }"))
     assert refused.value.code == "never_fits"
     assert "'one' asks for 9000 CPUs" in refused.value.message
+    with pytest.raises(Invalid) as refused:
+        ground.submit(step("one", "resources = { nodes = 4 }"))
+    assert refused.value.code == "never_fits"
+    assert "'one' asks for 4 nodes" in refused.value.message
+    assert "kubernetes" in (refused.value.hint or "")
     assert ground.starts("") == []
 
 

@@ -63,6 +63,15 @@ def test_a_host_beyond_loopback_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert f"--host {host} is beyond loopback" in said(capsys)
 
 
+@pytest.mark.parametrize("token", ["", "short", "two words of which each is rather long indeed", None])
+def test_a_token_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], token: str | None) -> None:
+    file = tmp_path / "given"
+    if token is not None:
+        file.write_text(token)
+    assert bootstrap.main(["--home", str(tmp_path / "home"), "--host", "0.0.0.0", "--token-file", str(file)]) == 2
+    assert str(file) in said(capsys)
+
+
 @pytest.mark.parametrize("idle", ["soon", "0", "-1", "inf", "nan"])
 def test_an_idle_time_that_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], idle: str

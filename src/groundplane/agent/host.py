@@ -19,8 +19,9 @@ from groundplane.agent.endings import Endings
 from groundplane.agent.journal import History, Journal, Past
 from groundplane.agent.ledger import Ledger
 from groundplane.agent.loop import Loop
+from groundplane.agent.outcome import reason_of
 from groundplane.agent.places import Places, delete_tree, remove_attempt
-from groundplane.agent.running import Runner, reason_of
+from groundplane.agent.running import Runner
 from groundplane.agent.sampling import Sampler
 from groundplane.agent.segments import Segments
 from groundplane.agent.snapshots import Snapshots

@@ -25,6 +25,14 @@ class Process:
     zombie: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a process itself used up to now: seconds of CPU, and bytes of memory at the peak."""
+
+    cpu: float = 0.0
+    peak: int = 0
+
+
 def boot_id() -> str:
     """Changes with every boot: a process id means nothing across it."""
     return _read("/proc/sys/kernel/random/boot_id").decode().strip()
@@ -133,6 +141,19 @@ def proportional(pid: int) -> int:
         if line.startswith(b"Pss:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def used(pid: int) -> Used:
+    """Nothing when it is gone."""
+    text = _read(f"/proc/{pid}/stat")
+    if not text:
+        return Used()
+    fields = text[text.rindex(b")") + 2 :].split()
+    peak = 0
+    for line in _read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"VmHWM:"):
+            peak = int(line.split()[1]) * 1024
+    return Used((int(fields[11]) + int(fields[12])) / _TICKS, peak)
 
 
 def _read(path: str) -> bytes:

@@ -16,14 +16,13 @@ from groundplane.agent.attempts import Attempt, Stage
 from groundplane.agent.capture import UNFINISHED_AFTER, LineFilter, Redactor, Stream
 from groundplane.agent.cgroups import Groups
 from groundplane.agent.gpus import GpuPool
-from groundplane.agent.journal import FULL
 from groundplane.agent.loop import Loop
+from groundplane.agent.outcome import reason_of, timed_out
 from groundplane.agent.places import Places
 from groundplane.agent.segments import Segments
 from groundplane.agent.spawn import NotStarted, find, spawn
 from groundplane.agent.warm import Warm
-from groundplane.model.quantities import format_duration
-from groundplane.model.reasons import Fault, Reason
+from groundplane.model.reasons import Reason
 
 _LAST_WORDS = 0.1  # seconds that what the main process left behind has for its last lines
 _STRAYS_EVERY = 0.01
@@ -374,11 +373,8 @@ class Runner:
             self._loop.later(_STRAYS_EVERY * 5, partial(self._kill, attempt))
 
     def _timed_out(self, attempt: Attempt) -> None:
-        limit = attempt.launch.resources.timeout or 0.0
-        reason = Reason(
-            "timeout", f"it ran longer than its limit of {format_duration(limit)}", "raise the timeout or do less"
-        )
         if attempt.alive:
+            reason = timed_out(attempt.launch.resources.timeout or 0.0)
             self.stop(attempt, attempt.launch.grace, reason)
 
 
@@ -390,11 +386,3 @@ def _group_exists(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def reason_of(error: OSError) -> Reason:
-    """Why the platform could not do its part."""
-    name = f" ({os.fsdecode(error.filename)})" if error.filename else ""
-    if error.errno in FULL:
-        return Reason("no_space", f"the disk is full{name}", "free some space, then run it again", Fault.PLATFORM)
-    return Reason("start_failed", f"{error.strerror or error}{name}", "see the agent's log", Fault.PLATFORM)

@@ -43,6 +43,12 @@ def remove(platform: Here, actor: By, name: str) -> Response:
     return reply({"ok": True})
 
 
+@router.post("/backends/gc")
+def collect_garbage(platform: Here, actor: By, name: str | None = None) -> Response:
+    """Deletes what lies on a backend, or on all, that no open attempt needs; tells what that was."""
+    return reply(backends.collect_garbage(platform, actor, [name] if name else []))
+
+
 @router.post("/backends/{name}/check")
 def check(platform: Here, name: str) -> Response:
     """A backend's health, looked at now."""

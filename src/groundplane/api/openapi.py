@@ -32,6 +32,7 @@ class Problem(BaseModel):
 REPLIES: dict[Operation, tuple[str, Any]] = {
     ("put", "/runs/{run_id}"): (JSON, documents.RunDocument),
     ("post", "/plans"): (JSON, documents.PlanDocument),
+    ("post", "/pipelines/compile/{target}"): (JSON, dict[str, str]),
     ("get", "/runs"): (JSON, documents.RunPage),
     ("get", "/runs/{ref}"): (JSON, documents.RunDocument),
     ("post", "/runs/{ref}/cancel"): (JSON, documents.RunDocument),
@@ -59,6 +60,7 @@ REPLIES: dict[Operation, tuple[str, Any]] = {
     ("get", "/backends"): (JSON, tuple[documents.BackendDocument, ...]),
     ("put", "/backends/{name}"): (JSON, documents.BackendDocument),
     ("delete", "/backends/{name}"): (JSON, dict[str, bool]),
+    ("post", "/backends/gc"): (JSON, dict[str, list[str]]),
     ("post", "/backends/{name}/check"): (JSON, documents.BackendDocument),
     ("get", "/licences"): (JSON, tuple[documents.LicenceDocument, ...]),
     ("put", "/licences/{name}"): (JSON, documents.LicenceDocument),
@@ -77,6 +79,7 @@ REPLIES: dict[Operation, tuple[str, Any]] = {
 BODIES: dict[Operation, Any] = {
     ("put", "/runs/{run_id}"): documents.RunRequest,
     ("post", "/plans"): documents.RunRequest,
+    ("post", "/pipelines/compile/{target}"): documents.RunRequest,
     ("post", "/runs/{ref}/reruns"): documents.RerunRequest,
     **{operation: documents.EnvironmentRequest for operation in REPLIES if operation[1].startswith("/environments/")},
     ("put", "/backends/{name}"): BackendRequest,

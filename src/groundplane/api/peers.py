@@ -2,6 +2,8 @@
 
 The unix socket tells the peer's user. On loopback the kernel's table of connections does; another user needs the
 token in GROUND_HOME/token. A browser's page of another site is refused: by its Host (DNS rebinding) or its Origin.
+With a token file everybody who comes over TCP needs its token, wherever from, and may call this host what he likes: a
+page of another site does not know it.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from groundplane.services.access import Actor
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _ESTABLISHED = "01"
+_TOKEN_HOLDER = Actor("token")
+"""Whoever has the token of a shared control plane: it does not tell one from another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +58,17 @@ class PeerProtocol(H11Protocol):
 
 
 class Gate:
-    """ASGI middleware: refuses who may not, and puts the actor into the request's state."""
+    """ASGI middleware: refuses who may not, and puts the actor into the request's state. token_file: see above; what
+    asks whether a control plane answers (`open_path`) then needs no token: a cluster has none to show."""
 
-    def __init__(self, app: ASGIApp, home: Path) -> None:
+    def __init__(self, app: ASGIApp, home: Path, token_file: Path | None = None, open_path: str = "") -> None:
         self._app = app
-        self._token = home / "token"
+        self._shared = token_file is not None
+        self._token = token_file or home / "token"
+        self._open = open_path if self._shared else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and not (self._open and scope["path"] == self._open):
             headers: dict[bytes, bytes] = dict(scope["headers"])
             try:
                 scope["state"]["actor"] = self._admit(scope["state"].get("peer"), headers)
@@ -78,6 +85,10 @@ class Gate:
             if peer.uid != os.getuid():
                 raise Denied("this control plane belongs to another user", hint="set GROUND_HOME to a folder of yours")
             return Actor(_user(os.getuid()))
+        if self._shared:
+            if not self._knows_token(headers.get(b"authorization", b"")):
+                raise Denied("this control plane wants a token", hint="set GROUND_TOKEN to it", code="no_token")
+            return _TOKEN_HOLDER
         _check_host(headers)
         uid = connection_uid(*peer.ends)
         if uid == os.getuid():

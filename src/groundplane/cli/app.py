@@ -25,6 +25,7 @@ ROOT = Lazy(
         "plan": ("groundplane.cli.run:plan", "Show what a run would do; nothing starts."),
         "runs": ("groundplane.cli.runs:runs", "List, show, follow, cancel and repeat runs."),
         "artifacts": ("groundplane.cli.artifacts:artifacts", "List and fetch what runs made."),
+        "pipelines": ("groundplane.cli.pipelines:pipelines", "Pipelines as files of other systems, and back."),
         "env": ("groundplane.cli.env:env", "Environments: locked, and built into images."),
         "images": ("groundplane.cli.images:images", "Images built from environments."),
         "keys": ("groundplane.cli.images:keys", "The keys that sign provenance."),

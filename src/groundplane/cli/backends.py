@@ -17,7 +17,9 @@ backends = Lazy(
         "list": (f"{_HERE}:list_", "List where work can run."),
         "check": (f"{_HERE}:check", "Look at a backend's health now."),
         "add": (f"{_HERE}:add", "Add a backend."),
-        "remove": (f"{_HERE}:remove", "Forget a backend that was added."),
+        "rm": (f"{_HERE}:rm", "Forget a backend that was added."),
+        "remove": (f"{_HERE}:remove", "The same as rm."),
+        "gc": (f"{_HERE}:gc", "Delete what was left on backends."),
     },
     help="Where work can run.",
 )
@@ -72,17 +74,40 @@ def check(names: tuple[str, ...], as_json: bool) -> int:
 
 @click.command()
 @click.argument("name")
-@click.option("--driver", required=True, metavar="DRIVER", help="How work runs there: docker.")
-@click.option("--host", metavar="URL", help="The engine: unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST.")
-@click.option("--tls", metavar="DIR", help="Folder with ca.pem, cert.pem and key.pem, where it asks for them.")
+@click.option("--driver", required=True, metavar="DRIVER", help="How work runs there: docker or kubernetes.")
+@click.option("--host", metavar="URL", help="docker: unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST.")
+@click.option("--tls", metavar="DIR", help="docker: folder with ca.pem, cert.pem and key.pem, where it asks for them.")
+@click.option("--kubeconfig", metavar="FILE", help="kubernetes: else KUBECONFIG, else ~/.kube/config.")
+@click.option("--context", metavar="C", help="kubernetes: of the kubeconfig; else its current one.")
+@click.option("--namespace", metavar="NS", help="kubernetes: one that is there, for all projects; else one a project.")
+@click.option("--queue", metavar="QUEUE", help="kubernetes: Kueue's LocalQueue (or ClusterQueue, without --namespace).")
+@click.option(
+    "--image-registry", metavar="[http://]HOST[:PORT][/PREFIX]", help="kubernetes: where its nodes pull from."
+)
+@click.option("--storage", metavar="s3://BUCKET/PREFIX", help="kubernetes: what work is staged through.")
+@click.option("--patience", metavar="TIME", help="kubernetes: how long an image or a place is waited for (10m).")
+@click.option("--priority", metavar="CLASS", help="kubernetes: its pods' PriorityClass.")
+@click.option("--account", metavar="NAME", help="kubernetes: its pods' service account.")
+@click.option("--runtime", metavar="CLASS", help="kubernetes: its pods' RuntimeClass.")
+@click.option("--selector", metavar="KEY=VALUE,…", help="kubernetes: labels of the nodes that take its pods.")
+@click.option("--tolerations", metavar="KEY[=VALUE][:EFFECT],…", help="kubernetes: taints that its pods tolerate.")
 @json_option
-def add(name: str, driver: str, host: str | None, tls: str | None, as_json: bool) -> None:
-    """Add a backend called NAME; `--on NAME` then runs work there."""
+def add(name: str, driver: str, as_json: bool, **given: str | None) -> None:
+    """Add a backend called NAME; `--on NAME` then runs work there.
+
+    For kubernetes, the kubeconfig and the AWS_* variables are read here, and kept for you alone (mode 0600).
+    """
     from groundplane.cli import output
     from groundplane.client import Client
 
-    folder = None if tls is None else str(Path(tls).absolute())
-    options = {key: value for key, value in (("host", host), ("tls", folder)) if value is not None}
+    options = {key: value for key, value in given.items() if value is not None}
+    if "tls" in options:
+        options["tls"] = str(Path(options["tls"]).absolute())
+    if driver == "kubernetes":
+        from groundplane.client import kubeconfig
+
+        found = kubeconfig.read(options.pop("kubeconfig", None), options.get("context", ""))
+        options |= {"kubeconfig": found, "variables": kubeconfig.storage_variables()}
     with Client() as client:
         backend = client.add_backend(name, driver, options)
     if as_json:
@@ -95,9 +120,43 @@ def add(name: str, driver: str, host: str | None, tls: str | None, as_json: bool
 
 @click.command()
 @click.argument("name")
-def remove(name: str) -> None:
+def rm(name: str) -> None:
     """Forget a backend that was added. Not while a run that has not ended needs it."""
+    _forget(name)
+
+
+@click.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """The same as rm."""
+    _forget(name)
+
+
+def _forget(name: str) -> None:
     from groundplane.client import Client
 
     with Client() as client:
         client.remove_backend(name)
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def gc(name: str | None, as_json: bool) -> None:
+    """Delete what was left on the backend NAME, or on all.
+
+    That is what carries this control plane's id and no open run needs.
+    """
+    from groundplane.cli import output
+    from groundplane.client import Client
+
+    with Client() as client:
+        found = client.collect_garbage(name)
+    if as_json:
+        output.print_json(found)
+        return
+    for backend, gone in found.items():
+        for each in gone:
+            print(f"{backend}: deleted {each}")
+        if not gone:
+            print(f"{backend}: nothing was left")

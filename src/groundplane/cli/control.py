@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,11 +19,12 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @click.command()
-@click.option("--host", metavar="HOST", help="Address to listen on: loopback, until there is a login.")
+@click.option("--host", metavar="HOST", help="Address to listen on: loopback, or with --token-file another one.")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="Port to listen on; 0 takes a free one.")
+@click.option("--token-file", metavar="FILE", help="Everybody who comes over TCP needs the token in this file.")
 @click.option("--database", metavar="URL", help="Database instead of SQLite under GROUND_HOME: postgresql://…")
 @click.option("--foreground", is_flag=True, help="Stay in this terminal; Ctrl-C ends it.")
-def up(host: str | None, port: int | None, database: str | None, foreground: bool) -> None:
+def up(host: str | None, port: int | None, token_file: str | None, database: str | None, foreground: bool) -> None:
     """Start a control plane that also listens on TCP; it stays until `ground down`.
 
     One that runs already is replaced when it was started with other options. Running work is not touched.
@@ -31,14 +33,15 @@ def up(host: str | None, port: int | None, database: str | None, foreground: boo
 
     if os.environ.get("GROUND_URL"):
         raise Invalid("GROUND_URL names a shared control plane", hint="unset it to start one here")
-    if host is not None and host not in _LOOPBACK:
+    if host is not None and host not in _LOOPBACK and token_file is None:
         raise Invalid(
-            f"--host {host} is beyond loopback, and there is no login yet",
-            hint="use 127.0.0.1, and reach it from elsewhere through ssh -L",
+            f"--host {host} is beyond loopback, and nothing tells who may come from there",
+            hint="--token-file FILE, or 127.0.0.1 and from elsewhere ssh -L",
             code="unsafe_host",
         )
     home = launcher.home_folder()
-    options = {"host": host, "port": port, "database": database}
+    token = None if token_file is None else str(Path(token_file).absolute())
+    options = {"host": host, "port": port, "token-file": token, "database": database}
     if foreground:
         launcher.replace_this(home, {**options, "port": _port() if port is None else port})
     connection = launcher.running(home)

@@ -46,6 +46,7 @@ def show(plan: PlanDocument) -> None:
 
 def _limits(step: PlannedTask) -> str:
     parts = [
+        f"{step.nodes} nodes" if step.nodes > 1 else "",
         f"{step.cpus:g} CPU{'s'[: step.cpus != 1]}" if step.cpus is not None else "",
         format_size(step.memory) if step.memory is not None else "",
         gpus_shown(step.gpus, None) if step.gpus else "",

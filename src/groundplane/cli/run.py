@@ -82,6 +82,7 @@ def _request(options: dict[str, Any]) -> RunRequest:
         memory=size,
         timeout=seconds,
         fresh=options["fresh"],
+        tell=lambda note: click.echo(f"note: {note}", err=True),
     )
 
 
@@ -93,7 +94,8 @@ def _request(options: dict[str, Any]) -> RunRequest:
 def run(out: Path | None, detach: bool, as_json: bool, **options: Any) -> int:
     """Run TARGET and follow it.
 
-    TARGET is a script, a folder with a ground.toml, or the name of a pipeline in the current folder's ground.toml.
+    TARGET is a script, a folder with a ground.toml, the name of a pipeline in the current folder's ground.toml, or a
+    pipeline that the kfp SDK compiled (p.yaml).
     The work's output appears as its own; progress is on standard error. Ctrl-C cancels the run.
     """
     from groundplane.cli import following

@@ -81,6 +81,10 @@ class Client:
         """What the run would do; nothing starts."""
         return self._ask(_documents().PlanDocument, "POST", "/plans", request)
 
+    def compile(self, request: RunRequest, target: str) -> dict[str, str]:
+        """The pipeline as a file for another system (`kubeflow`): `{"pipeline": …, "text": …}`."""
+        return self._json("POST", _path("pipelines", "compile", target), request)
+
     def run(self, ref: str) -> RunDocument:
         """A run with its tasks. ref: id, unique beginning of an id, or `latest`."""
         return self._ask(_documents().RunDocument, "GET", _path("runs", ref))
@@ -184,6 +188,10 @@ class Client:
         """Adds a backend; the same again changes nothing. options: as the driver has them."""
         body = {"driver": driver, "options": dict(options)}
         return self._ask(_documents().BackendDocument, "PUT", _path("backends", name), body)
+
+    def collect_garbage(self, name: str | None = None) -> dict[str, list[str]]:
+        """By backend (all of them without a name): what was left there, and is deleted now."""
+        return self._ask(dict[str, list[str]], "POST", _path("backends", "gc", name=name))
 
     def remove_backend(self, name: str) -> None:
         """Forgets a backend that was added."""

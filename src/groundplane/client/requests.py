@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from groundplane.client import context, targets
@@ -25,15 +25,19 @@ def request(
     timeout: float | None = None,
     fresh: bool = False,
     here: Path | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> RunRequest:
     """`ground run`'s arguments as a request, with this process' current folder and variables.
 
-    target: a script, a folder with a ground.toml, or the name of a pipeline in the current folder's.
+    target: a script, a folder with a ground.toml, the name of a pipeline in the current folder's, or a pipeline that
+    the kfp SDK compiled. tell: takes a sentence about what of that is kept in another way.
     runs_in: an environment of that ground.toml. cpus: number of CPUs. memory: bytes. timeout: seconds of an attempt.
     here: the current folder.
     Raises Invalid that lists what there is when the target is none of these.
     """
     found = targets.resolve(target, pipeline, here)
+    if toolchain is None and found.script is not None and found.script.lower().endswith((".yaml", ".yml")):
+        found = _kubeflow(found, target, parameters or {}, tell, images=backend not in (None, "local"))
     if toolchain is not None and found.script is None:
         raise Invalid(
             f"{target} is a pipeline: --toolchain is for a single script",
@@ -58,3 +62,21 @@ def request(
         timeout=timeout,
         fresh=fresh,
     )
+
+
+def _kubeflow(
+    found: targets.Target,
+    target: str,
+    parameters: Mapping[str, str],
+    tell: Callable[[str], None] | None,
+    *,
+    images: bool,
+) -> targets.Target:
+    """The file as the project that it becomes."""
+    from groundplane.client import imports
+
+    folder, made = imports.kept(Path(found.folder, found.script or ""), target, parameters, images=images)
+    if tell is not None:
+        for note in made.notes:
+            tell(note)
+    return targets.Target(str(folder), spec=targets.text_of(folder / targets.SPEC))

@@ -15,7 +15,7 @@ from groundplane.engine.licences import LicenceServers
 from groundplane.engine.link import Link
 from groundplane.model.errors import GroundError, Unavailable
 from groundplane.model.reasons import Fault, Reason
-from groundplane.services import bringing, claims, fetching, leases, settling, status
+from groundplane.services import backends, bringing, claims, fetching, leases, settling, status
 from groundplane.services.notices import WORK
 from groundplane.services.platform import Platform
 from groundplane.services.settling import Settled
@@ -301,6 +301,8 @@ class Conductor:
         while not self._closing.wait(leases.DURATION / 3):
             try:
                 others_ended = leases.renew(self._platform, site)
+                if not self._platform.database.sqlite:
+                    backends.load(self._platform)  # what was added at a control plane beside this one
                 if others_ended or time.monotonic() - asked > _NET_SECONDS:
                     asked = time.monotonic()
                     self._recover()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from groundplane.model.errors import GroundError
 from groundplane.model.reasons import Fault, Reason
-from groundplane.spi.driver import Driver
+from groundplane.spi.driver import CanQueue, Driver
 from groundplane.spi.launch import Launch, Observation, Phase
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,8 @@ class Link:
         The backend admits them by its own capacity, so that between two tasks nothing waits for a transaction. Those
         that run do not count: many may ask for a fraction of a CPU.
         """
+        if isinstance(self.driver, CanQueue):
+            return max(0, self.driver.waiting_room - len(self._in_line))
         ahead = min(_MOST_AHEAD, max(_LEAST_AHEAD, int(_AHEAD_SECONDS * self._cpus / self._duration)))
         return max(0, int(self._cpus) + ahead - len(self._in_line))
 

@@ -31,3 +31,20 @@ class Pushes:
             return json.loads(self._path.read_text())
         except (FileNotFoundError, ValueError):
             return {}
+
+
+def note_image(folder: Path, manifest: str, reference: str) -> None:
+    """The image with that manifest was pushed as `reference`, which has its digest."""
+    path = folder / "pushes" / "images" / manifest
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(reference)
+    fresh.replace(path)
+
+
+def pushed_as(folder: Path, manifest: str) -> str:
+    """Where the image was pushed last, with its digest; "" for nowhere."""
+    try:
+        return (folder / "pushes" / "images" / manifest).read_text()
+    except FileNotFoundError:
+        return ""

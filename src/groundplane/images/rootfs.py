@@ -221,6 +221,8 @@ class Rootfs:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
         if code != 0:
             raise _failed(kept, self._scratch)
 

@@ -143,6 +143,7 @@ class PlannedTask:
     runs_in: str = ""  # environment; "" for what is installed on the backend
     lock_sha256: str | None = None  # of its environment
     waiting: Reason | None = None  # what it would wait for now
+    nodes: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ class Resources:
 
     cpus: number of CPUs (may be a fraction); counts as 1 for placement when None.
     memory: bytes. gpus: whole devices; a plan has settled None by the environment's, or 0. gpu_kind: what each must be.
-    timeout: seconds of wall-clock time of one attempt.
+    timeout: seconds of wall-clock time of one attempt. nodes: how many such copies of the work run at once and find
+    each other, all else being of each; one when None.
     """
 
     cpus: float | None = None
@@ -21,3 +22,4 @@ class Resources:
     gpus: int | None = None
     timeout: float | None = None
     gpu_kind: GpuKind | None = None
+    nodes: int | None = None

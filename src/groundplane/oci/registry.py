@@ -43,19 +43,20 @@ def push(
     *,
     beside: Callable[[str], str] = lambda _: "",
     folder: Path | None = None,
+    plain: bool = False,
 ) -> Pushed:
     """Puts an image into a registry under the target's tag (`latest` where it has none), and there only what it lacks.
 
     blobs: bare digest -> file. manifest: the image's digest. beside: bare digest -> a repository of the same registry
-    that may have the blob, "" for none known. folder: Docker's configuration, for credentials. Raises Outside
-    `registry_unavailable` for a registry that does not answer, Denied where it refuses, NotFound for a repository that
-    it does not know.
+    that may have the blob, "" for none known. folder: Docker's configuration, for credentials. plain: without TLS.
+    Raises Outside `registry_unavailable` for a registry that does not answer, Denied where it refuses, NotFound for a
+    repository that it does not know.
     """
     if not target.registry:
         raise Invalid(f"{target} names no registry", hint="write it like registry.example:5000/team/name:tag")
     body = blobs(manifest).read_bytes()
     parts = json.loads(body)
-    found = _Pushing(target, folder, progress)
+    found = _Pushing(target, folder, progress, plain=plain)
     try:
         for part in {each["digest"]: each for each in (*parts["layers"], parts["config"])}.values():
             digest = str(part["digest"])
@@ -65,6 +66,32 @@ def push(
         found.access.close()
     tagged = f"{target.name}:{target.tag or 'latest'}"
     return Pushed(tagged, f"sha256:{manifest}", found.pushed, found.skipped)
+
+
+def has(target: Reference, version: str, *, plain: bool = False) -> bool:
+    """Whether the target's repository has a manifest under that tag or digest. Raises as `push`."""
+    found = _Pushing(target, None, lambda _: None, plain=plain)
+    try:
+        return found.knows(version)
+    finally:
+        found.access.close()
+
+
+def ping(registry: str, *, plain: bool = False) -> None:
+    """Raises Outside `registry_unavailable` when no registry answers there."""
+    access = _access(registry, None, plain=plain)
+    try:
+        status = access.request("GET", "/v2/").status
+    except ConnectionLostError as error:
+        raise Outside(f"registry {registry} does not answer: {error}", code="registry_unavailable") from error
+    finally:
+        access.close()
+    if status not in (200, 401):
+        raise Outside(f"what answers at {registry} is no registry (status {status})", code="registry_unavailable")
+
+
+def _access(registry: str, folder: Path | None, *, plain: bool) -> Access:
+    return Access(registry, lambda host: (plain and host == registry) or is_plain(host), folder)
 
 
 def is_plain(registry: str) -> bool:
@@ -77,8 +104,8 @@ def is_plain(registry: str) -> bool:
 class _Pushing:
     """One image on its way to one repository."""
 
-    def __init__(self, target: Reference, folder: Path | None, progress: Progress) -> None:
-        self.access = Access(target.registry, is_plain, folder)
+    def __init__(self, target: Reference, folder: Path | None, progress: Progress, *, plain: bool) -> None:
+        self.access = _access(target.registry, folder, plain=plain)
         self.pushed = self.skipped = 0
         self._target = target
         self._progress = progress
@@ -125,6 +152,12 @@ class _Pushing:
         headers = {**_OCTETS, "Content-Length": str(size)}
         answer = self.access.request("PUT", target, lambda: _pieces(path), headers, scopes=self._scopes)
         self._check(answer, (201,))
+
+    def knows(self, version: str) -> bool:
+        """Whether there is a manifest of that tag or digest."""
+        accepted = {"Accept": f"{MANIFEST_TYPE}, application/vnd.docker.distribution.manifest.v2+json"}
+        answer = self._ask("HEAD", f"{self._root}/manifests/{quote(version)}", headers=accepted, missing=True)
+        return answer.status == 200
 
     def manifest(self, body: bytes, digest: str) -> None:
         """Puts the manifest under the tag: from now on the image is there."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from groundplane.drivers import registry
 from groundplane.model.documents import BackendDocument
@@ -13,7 +14,8 @@ from groundplane.services import gate, plans
 from groundplane.services.access import Actor
 from groundplane.services.notices import WORK
 from groundplane.services.platform import Platform, now
-from groundplane.store import backends, runs
+from groundplane.spi.driver import CanCollectGarbage, KeepsSecrets
+from groundplane.store import attempts, backends, runs
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -62,17 +64,18 @@ def add(platform: Platform, actor: Actor, name: str, driver: str, options: Mappi
     if not _NAME.fullmatch(name):
         raise Invalid(f"{name!r} is no name for a backend", hint="small letters, digits, `-` and `_`")
     made = registry.make(driver, platform.home, name, options)
-    text = json.dumps(dict(options), sort_keys=True)
+    public = made.public(options) if isinstance(made, KeepsSecrets) else options
+    text = json.dumps(dict(public), sort_keys=True)
     with gate.change(platform, actor, "backend.add", name, driver=driver, options=sorted(options)) as connection:
         known = backends.get(connection, name)
         same = known is not None and (known.driver, known.options) == (driver, text)
         if not same and (known is not None or name in platform.drivers):
-            raise Conflict(
-                f"there is a backend {name!r} already", hint=f"ground backends remove {name}, or another name"
-            )
+            raise _taken(name)
         if known is None:
             backends.add(connection, name, driver, text, now())
-    if name not in platform.drivers:
+        if isinstance(made, KeepsSecrets):
+            made.keep(platform.home, name, options)
+    if name not in platform.drivers or isinstance(made, KeepsSecrets):
         platform.drivers = {**platform.drivers, name: made}
         platform.notifier.notify(WORK)
     return check(platform, name)
@@ -96,4 +99,33 @@ def remove(platform: Platform, actor: Actor, name: str) -> None:
                 hint="`ground runs list` shows them: wait for them, or cancel them",
             )
         backends.remove(connection, name)
+    driver = platform.drivers.get(name)
+    if isinstance(driver, KeepsSecrets):
+        driver.forget(platform.home, name)
     platform.drivers = {known: driver for known, driver in platform.drivers.items() if known != name}
+
+
+def collect_garbage(platform: Platform, actor: Actor, names: Sequence[str]) -> dict[str, list[str]]:
+    """By backend: what lay there of this control plane that no open attempt needs, and is deleted now. names: none for
+    all. Raises NotFound for an unknown one, and Invalid for one that keeps nothing."""
+    with gate.change(platform, actor, "backend.gc", ", ".join(names)):
+        pass  # who did it is an event before it is done
+    found: dict[str, list[str]] = {}
+    for name in names or list(platform.drivers):
+        driver = platform.driver(name)
+        if not isinstance(driver, CanCollectGarbage):
+            if names:
+                raise Invalid(f"nothing is left behind on backend {name!r}", hint="it cleans up after each task")
+            continue
+        found[name] = driver.collect_garbage(partial(_needed, platform))
+    return found
+
+
+def _needed(platform: Platform) -> set[str]:
+    """Those of other backends too: several may be of one cluster."""
+    with platform.database.read() as connection:
+        return attempts.open_ids(connection)
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f"there is a backend {name!r} already", hint=f"ground backends rm {name}, or another name")

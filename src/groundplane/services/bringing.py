@@ -16,7 +16,7 @@ from groundplane.model.reasons import Fault, Reason
 from groundplane.services import environments, gpus, locking, plans, progress, reasons, shelf
 from groundplane.services.plans import Placement, PlannedEngine, RunPlan
 from groundplane.services.platform import Platform, now
-from groundplane.spi.driver import CanRunImages
+from groundplane.spi.driver import CanRunImages, NeedsStaging
 from groundplane.spi.images import Image, Progress
 from groundplane.store import runs, tasks
 
@@ -32,7 +32,31 @@ _AGAIN = 0.5
 def driver_of(platform: Platform, backend: str) -> CanRunImages | None:
     """The backend's driver where its work runs in images."""
     driver = platform.driver(backend)
-    return driver if isinstance(driver, CanRunImages) else None
+    if not isinstance(driver, CanRunImages):
+        return None
+    if isinstance(driver, NeedsStaging):
+        driver.use_staging(_staging_name())
+    return driver
+
+
+def staging_image(platform: Platform, progress: Progress) -> Image:
+    """What stages for work that has no agent beside it: at once when it is built, else built alone."""
+    from groundplane.images import staging
+
+    return staging.image(shelf.store(platform.home), shelf.builder(platform.home, "debian"), progress)
+
+
+def stages(image: Image) -> bool:
+    """Whether it is what stages, of whichever version: other control planes may have work that it stages for."""
+    from groundplane.images import staging
+
+    return image.builder == staging.BUILDER
+
+
+def _staging_name() -> str:
+    from groundplane.images import staging
+
+    return staging.name()
 
 
 def built(platform: Platform, connection: Connection, placed: Placement) -> Image | None:
@@ -47,10 +71,12 @@ def name(platform: Platform, backend: str, image: Image | None) -> str:
 
 
 def is_there(platform: Platform, backend: str, image: Image | None) -> bool:
-    """Whether the backend has the image now; otherwise it has to be brought."""
+    """Whether the backend has the image now, and what stages for it; otherwise it has to be brought."""
     driver = driver_of(platform, backend)
     try:
-        return image is not None and driver is not None and driver.has(image)
+        if image is None or driver is None or not driver.has(image):
+            return False
+        return not isinstance(driver, NeedsStaging) or driver.has_staging(_staging_name())
     except Unavailable:
         return False
 
@@ -145,6 +171,8 @@ def _patiently(platform: Platform, backend: str, image: Image, progress: Progres
     deadline = time.monotonic() + patience
     while True:
         try:
+            if isinstance(driver, NeedsStaging) and not driver.has_staging(_staging_name()):
+                driver.bring_staging(staging_image(platform, progress), shelf.store(platform.home).blob, progress)
             driver.bring(image, shelf.store(platform.home).blob, progress)
             return
         except Unavailable as error:

@@ -206,6 +206,7 @@ class _Prepared:
             resources=self.step.resources,
             redact=self.secrets,
             container=self._container(placed),
+            project=self.row.project,
         )
 
     def _container(self, placed: Placement) -> Container | None:

@@ -49,7 +49,7 @@ def prune(platform: Platform, actor: Actor, *, everything: bool) -> dict[str, An
             if image.recipe not in used:
                 store.remove(image.recipe)
                 removed.append(image.reference)
-                if image.ours:
+                if image.ours and not bringing.stages(image):
                     _drop(platform, image)
     freed = store.collect()
     if everything:
@@ -72,7 +72,7 @@ def _drop(platform: Platform, image: Image) -> None:
 
 def push(platform: Platform, actor: Actor, request: PushRequest, progress: Progress) -> dict[str, Any]:
     """Puts an image into a registry. name reference digest pushed_bytes skipped_bytes (what the registry had)."""
-    from groundplane.images.pushes import Pushes
+    from groundplane.images.pushes import Pushes, note_image
 
     target = reference.parse(request.reference)
     if target.digest:
@@ -85,6 +85,7 @@ def push(platform: Platform, actor: Actor, request: PushRequest, progress: Progr
         pass
     done = registry.push(store.blob, image.manifest, target, progress, beside=pushes.repository)
     pushes.note(target.repository, (image.config, *(layer.digest for layer in image.layers)))
+    note_image(store.folder, image.manifest, f"{target.name}@{done.digest}")
     return {
         "name": image.reference,
         "reference": done.reference,

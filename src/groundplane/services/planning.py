@@ -17,7 +17,7 @@ from groundplane.services import engines as host_engines
 from groundplane.services.plans import Placement, PlannedEngine, RunPlan
 from groundplane.services.platform import Platform, now
 from groundplane.spi import layout
-from groundplane.spi.driver import Driver
+from groundplane.spi.driver import CanSpanNodes, Driver
 from groundplane.spi.toolchain import Toolchain
 from groundplane.store import caches
 from groundplane.toolchains import registry
@@ -36,7 +36,7 @@ def plan(platform: Platform, request: RunRequest) -> RunPlan:
     text = request.spec or request.project
     project = spec.parse(text) if text is not None else None  # before the folder is read: a wrong file is told at once
     chosen = spec.pipeline(project, request.pipeline) if project and request.spec is not None else None
-    taken = snapshots.take(platform.home, folder, _Stats(platform), pin=_pin(platform))
+    taken = snapshot(platform, folder)
     names = {name: entry.sha256 for name, entry in taken.manifest.reachable().items()}
     if chosen is not None:
         pipeline = spec.resolve(chosen, taken.names(), request.parameters)
@@ -58,6 +58,7 @@ def plan(platform: Platform, request: RunRequest) -> RunPlan:
     pipeline = replace(pipeline, steps=tuple(gpus.settled(step, places.chosen) for step in pipeline.steps))
     for backend in dict.fromkeys(placed.backend for placed in placements.values()):
         steps = [step for step in pipeline.steps if placements[step.name].backend == backend]
+        _check_nodes(platform.driver(backend), backend, steps)
         _check_capacity(platform.driver(backend), backend, steps)
         places.warnings += gpus.check(platform.driver(backend), backend, steps, places.chosen)
         _check_copyable(platform.driver(backend), taken)
@@ -78,6 +79,11 @@ def plan(platform: Platform, request: RunRequest) -> RunPlan:
         bytes=taken.total_bytes,
         ignored=tuple(taken.ignored),
     )
+
+
+def snapshot(platform: Platform, folder: Path) -> snapshots.Snapshot:
+    """The folder's content as it is now, kept."""
+    return snapshots.take(platform.home, folder, _Stats(platform), pin=_pin(platform))
 
 
 def again(platform: Platform, old: RunPlan, context: Context) -> RunPlan:
@@ -102,7 +108,7 @@ def _placed(
     platform: Platform, places: placing.Places, step: Step, request: RunRequest, names: Mapping[str, str]
 ) -> tuple[PlannedEngine, Placement]:
     """What runs the step, and where."""
-    toolchain, engine, sha256, head = _written_in(platform, step, names, step.toolchain or request.toolchain)
+    toolchain, engine, sha256, head = written_in(platform, step, names, step.toolchain or request.toolchain)
     placed, chosen, lock = places.of(step, engine or toolchain.name)
     program = step.command[0] if step.command else ""
     if chosen is not None and placed.image is not None:
@@ -119,7 +125,7 @@ def _placed(
     return found, placed
 
 
-def _written_in(
+def written_in(
     platform: Platform, step: Step, names: Mapping[str, str], wanted: str | None
 ) -> tuple[Toolchain, str | None, str, bytes]:
     """The step's toolchain, the engine that was asked for by name, its script's sha256 and first kilobytes."""
@@ -196,9 +202,24 @@ def _with_limits(step: Step, request: RunRequest) -> Step:
     return replace(step, resources=replace(step.resources, **changed)) if changed else step
 
 
+def _check_nodes(driver: Driver, backend: str, steps: Sequence[Step]) -> None:
+    most = driver.most_nodes if isinstance(driver, CanSpanNodes) else 1
+    for step in steps:
+        nodes = step.resources.nodes or 1
+        if nodes > most:
+            at_most = f"at most {most} nodes" if most > 1 else "a single node"
+            raise Invalid(
+                f"step {step.name!r} asks for {nodes} nodes; backend {backend!r} runs a step on {at_most}",
+                hint="choose a kubernetes backend with --on, or `on = ` in the step (`ground backends list`)"
+                if most == 1
+                else "ask for fewer nodes",
+                code="never_fits",
+            )
+
+
 def _check_capacity(driver: Driver, backend: str, steps: Sequence[Step]) -> None:
     """What could never fit is refused at once."""
-    if all(step.resources == Resources(gpus=0, timeout=step.resources.timeout) for step in steps):
+    if all(replace(step.resources, nodes=None, timeout=None) == Resources(gpus=0) for step in steps):
         return
     health = driver.check()
     if not health.ok:  # what it has is not known: the start will tell

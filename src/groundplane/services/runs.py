@@ -82,6 +82,7 @@ def plan(platform: Platform, actor: Actor, request: RunRequest) -> PlanDocument:
                     cpus=step.resources.cpus,
                     memory=step.resources.memory,
                     gpus=step.resources.gpus or 0,
+                    nodes=step.resources.nodes or 1,
                     timeout=step.resources.timeout,
                     retries=step.retries,
                     needs=step.needs,

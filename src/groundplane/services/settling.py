@@ -22,6 +22,8 @@ from groundplane.spi.toolchain import Ending
 from groundplane.store import attempts, runs, tasks
 from groundplane.toolchains import registry
 
+_FINAL = frozenset({"image_pull", "unschedulable"})
+"""Faults of a backend that the next try would meet again."""
 MOST_LOSSES = 5
 """How often a task that was lost by no fault of its own is tried again."""
 
@@ -64,6 +66,9 @@ def settle(platform: Platform, connection: Connection, observations: Sequence[Ob
             settled.runs.add(row.run_uid)
         elif seen.phase is Phase.UNKNOWN:
             settled.unknown.append(row)
+        elif seen.phase is Phase.ACCEPTED:
+            batch.waits(row, seen.reason)
+            settled.runs.add(row.run_uid)
         elif seen.phase is Phase.RUNNING:
             batch.running(row, seen.started_at or seen.at or now())
             settled.runs.add(row.run_uid)
@@ -95,6 +100,7 @@ class _Batch:
     """The rows of one transaction, written together."""
 
     def __init__(self) -> None:
+        self.waiting: list[tuple[int, Reason | None]] = []
         self.started: list[dict[str, Any]] = []
         self.tasks_started: list[dict[str, Any]] = []
         self.finished: list[dict[str, Any]] = []
@@ -112,6 +118,11 @@ class _Batch:
             self.tasks_started.append({"key": row.task_id, "at": at})
             self.move(row, "running", at)
 
+    def waits(self, row: Any, reason: Reason | None) -> None:
+        """Its backend has it, and says why it does not run yet."""
+        if row.state == "starting":
+            self.waiting.append((row.task_id, reason))
+
     def move(self, row: Any, state: str, at: int) -> None:
         """A transition of the attempt."""
         self.moves.append(
@@ -120,6 +131,8 @@ class _Batch:
 
     def write(self, platform: Platform, connection: Connection, at: int) -> None:
         """All of it."""
+        for task, reason in self.waiting:
+            tasks.set_waiting(connection, [task], reason)
         attempts.set_running(connection, self.started)
         tasks.set_running(connection, self.tasks_started)
         attempts.finish(connection, self.finished)
@@ -155,7 +168,9 @@ def _end(connection: Connection, batch: _Batch, row: Any, seen: Observation) -> 
         }
     )
     losses = row.losses
-    if state == "lost" or (reason is not None and state == "failed" and reason.fault is not Fault.USER):
+    if reason is not None and reason.code in _FINAL:
+        again = False
+    elif state == "lost" or (reason is not None and state == "failed" and reason.fault is not Fault.USER):
         losses += 1
         again = losses <= MOST_LOSSES and step.rerun
     else:

@@ -104,7 +104,7 @@ class _Found:
     def place(self, path: str, origin: str, source_name: str, source: str, content: str) -> None:
         """A file from anywhere; content: what tells it from another."""
         self.note(path, origin, content)
-        convert = _needs_conversion(source_name, path)
+        convert = needs_conversion(source_name, path)
         self.files.append(StageIn(path=path, source=source, source_name=source_name if convert else ""))
 
     def note(self, path: str, origin: str, content: str) -> None:
@@ -163,7 +163,8 @@ def _entries(home: Path, snapshot: str) -> dict[str, Entry]:
     return Manifest.from_json(layout.manifest(home, snapshot).read_bytes()).reachable()
 
 
-def _needs_conversion(source_name: str, path: str) -> bool:
+def needs_conversion(source_name: str, path: str) -> bool:
+    """Whether a table changes its format on its way from the name to the path."""
     ends = PurePosixPath(source_name).suffix.lower(), PurePosixPath(path).suffix.lower()
     return ends[0] != ends[1] and convertible(source_name, path)
 

@@ -99,6 +99,55 @@ class CanStop(Protocol):
 
 
 @runtime_checkable
+class KeepsSecrets(Protocol):
+    """A driver among whose options are secrets: the database holds none."""
+
+    def public(self, options: Mapping[str, str]) -> Mapping[str, str]:
+        """The options that are none."""
+        ...
+
+    def keep(self, home: Path, name: str, options: Mapping[str, str]) -> None:
+        """Keeps the secrets among them in the home, for its owner alone."""
+        ...
+
+    def forget(self, home: Path, name: str) -> None:
+        """Deletes them."""
+        ...
+
+
+@runtime_checkable
+class CanQueue(Protocol):
+    """A driver whose backend has a queue of its own: more is handed over than may start at once."""
+
+    @property
+    def waiting_room(self) -> int:
+        """How many attempts may wait there."""
+        ...
+
+
+@runtime_checkable
+class CanSpanNodes(Protocol):
+    """A driver that runs one attempt on several nodes at once (`resources.nodes`), which find each other."""
+
+    @property
+    def most_nodes(self) -> int:
+        """How many one attempt may have."""
+        ...
+
+
+@runtime_checkable
+class CanCollectGarbage(Protocol):
+    """A driver whose backend may hold what nobody needs any more."""
+
+    def collect_garbage(self, needed: Callable[[], set[str]]) -> list[str]:
+        """Deletes what is this control plane's and of no attempt that is needed; tells what that was.
+
+        needed: asked after the look at what is there.
+        """
+        ...
+
+
+@runtime_checkable
 class CanRunImages(Protocol):
     """A driver whose work runs in containers: every launch has one."""
 
@@ -120,4 +169,22 @@ class CanRunImages(Protocol):
 
     def drop(self, image: Image) -> None:
         """Takes it away there, unless somebody else uses it; it is brought again when it is needed."""
+        ...
+
+
+@runtime_checkable
+class NeedsStaging(Protocol):
+    """A driver whose work has no agent of this host beside it: an image of ours stages for it. Images are told apart by
+    their references (`Image.reference`), which name their contents."""
+
+    def use_staging(self, name: str) -> None:
+        """Which one stages for work from now on: told before each call that has to do with images, and at once done."""
+        ...
+
+    def has_staging(self, name: str) -> bool:
+        """Whether it is where the backend takes images from. An answer may be some seconds old."""
+        ...
+
+    def bring_staging(self, image: Image, blobs: Callable[[str], Path], progress: Progress) -> None:
+        """Brings it there, from the layout's blobs by digest; at once when it is there. Idempotent."""
         ...

@@ -63,6 +63,7 @@ class Launch:
     line from its standard input, a JSON object with that `argument`, its `env` and its `folder`.
     owner: user and group id that its folders are given to, where the agent may.
     place: set where that is not this host: what its channel's launches share; None: they share this host.
+    project, team: whose work it is.
     """
 
     attempt: str
@@ -83,6 +84,8 @@ class Launch:
     proxy: bool = False
     owner: int | None = None
     place: Place | None = None
+    project: str = ""
+    team: str = ""
 
 
 class Phase(StrEnum):

@@ -40,6 +40,7 @@ _LOAD = (
         tasks.c.state.label("task_state"),
         tasks.c.inputs,
         runs.c.uid.label("run_uid"),
+        runs.c.project,
         runs.c.plan,
         runs.c.snapshot,
         runs.c.cancelled,
@@ -67,6 +68,12 @@ def all_held(connection: Connection, holder: str) -> Sequence[Any]:
     """Every open attempt of the holder, with its task and run."""
     query = _LOAD.where(attempts.c.holder == holder, is_open(attempts.c.state)).order_by(attempts.c.id)
     return connection.execute(query).all()
+
+
+def open_ids(connection: Connection) -> set[str]:
+    """The ids of all open attempts, whoever follows them."""
+    query = select(attempts.c.uid).where(is_open(attempts.c.state))
+    return set(connection.execute(query).scalars())
 
 
 _run = (

@@ -93,9 +93,10 @@ def set_ready(connection: Connection, task_ids: Sequence[int], ready: int) -> No
 
 
 def set_waiting(connection: Connection, task_ids: Sequence[int], reason: Reason | None) -> None:
-    """What queued tasks wait for now; nothing is written where it is known already."""
+    """What tasks wait for that do not run yet; nothing is written where it is known already."""
     said = None if reason is None else json.dumps([reason.code, reason.message, reason.hint, str(reason.fault)])
-    mine = tasks.c.id.in_(task_ids) & (tasks.c.state == "queued") & tasks.c.waiting.is_distinct_from(said)
+    idle = tasks.c.state.in_(("queued", "starting"))
+    mine = tasks.c.id.in_(task_ids) & idle & tasks.c.waiting.is_distinct_from(said)
     connection.execute(update(tasks).where(mine).values(waiting=said))
 
 
@@ -126,6 +127,7 @@ _CLAIMABLE = (
         tasks.c.attempts,
         tasks.c.losses,
         runs.c.uid.label("run_uid"),
+        runs.c.project,
         runs.c.plan,
         runs.c.snapshot,
         runs.c.state.label("run_state"),
@@ -199,7 +201,7 @@ def claim(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 _set_running = (
     update(tasks)
     .where(tasks.c.id == bindparam("key"))
-    .values(state="running", started_at=func.coalesce(tasks.c.started_at, bindparam("at")))
+    .values(state="running", started_at=func.coalesce(tasks.c.started_at, bindparam("at")), waiting=None)
 )
 
 

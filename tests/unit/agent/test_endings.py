@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from groundplane.agent.endings import _not_kept  # pyright: ignore[reportPrivateUsage]
+from groundplane.agent.outcome import not_kept
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,6 @@ from groundplane.agent.endings import _not_kept  # pyright: ignore[reportPrivate
     ],
 )
 def test_only_what_passes_is_the_platforms(error: Exception, code: str, fault: str) -> None:
-    reason = _not_kept(error)
+    reason = not_kept(error)
     assert (reason.code, reason.fault) == (code, fault)
     assert "could not be kept" in reason.message

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from groundplane.api import peers
-from groundplane.api.peers import Peer, connection_uid, make_token
+from groundplane.api.peers import Gate, Peer, connection_uid, make_token
 from tests.unit.api.asgi import Api
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -74,6 +77,53 @@ def test_loopback_names_may(api: Api, monkeypatch: pytest.MonkeyPatch, host: str
 def test_another_sites_page_may_not(api: Api, monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
     over_tcp(api, monkeypatch, os.getuid())
     assert health(api, host="localhost:8080", origin=origin) == (403, "wrong_origin")
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Gate:
+    """A control plane that everybody with the token in a file may use."""
+    (tmp_path / "shared").write_text("a-token-of-this-many-letters-is-one\n")
+
+    async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+        """Whoever comes here was let in."""
+
+    return Gate(nothing, tmp_path, tmp_path / "shared", "/api/v1/health")
+
+
+@pytest.mark.parametrize("uid", [os.getuid(), None])
+def test_with_a_token_file_everybody_needs_its_token(
+    shared: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int | None
+) -> None:
+    monkeypatch.setattr(peers, "connection_uid", lambda *_: uid)
+    for wrong in ("", "Bearer wrong", "Bearer ", f"Bearer {make_token(tmp_path)}"):
+        assert entered(shared, "/api/v1/status", authorization=wrong) == (403, "")
+    right = "Bearer a-token-of-this-many-letters-is-one"
+    assert entered(shared, "/api/v1/status", authorization=right, host="ground.example") == (0, "token")
+    assert entered(shared, "/api/v1/status", authorization=right, host="a", origin="http://b") == (403, "")
+
+
+def test_with_a_token_file_a_cluster_may_ask_whether_it_answers(shared: Gate) -> None:
+    assert entered(shared, "/api/v1/health", host="10.0.0.1:7433") == (0, "")
+    assert entered(shared, "/api/v1/healthy", host="10.0.0.1:7433") == (403, "")
+
+
+def entered(gate: Gate, path: str, **headers: str) -> tuple[int, str]:
+    """The status of a refusal, 0 for none; and the name of the actor who went on."""
+    sent: list[Message] = []
+    peer = Peer(None, (("10.1.2.3", 40000), ("10.0.0.1", 7433)))
+    state: dict[str, Any] = {"peer": peer}
+    found = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope: Scope = {"type": "http", "method": "GET", "path": path, "headers": found, "state": state}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    asyncio.run(gate(scope, receive, send))
+    actor = state.get("actor")
+    return (sent[0]["status"] if sent else 0), (actor.name if actor else "")
 
 
 def test_the_token_is_made_once_and_is_private(tmp_path: Path) -> None:

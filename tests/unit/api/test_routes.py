@@ -19,6 +19,7 @@ from groundplane.services import (
     artifacts,
     attesting,
     backends,
+    compiling,
     doctor,
     environment_views,
     events,
@@ -225,12 +226,12 @@ def test_over_every_route_a_failure_has_the_one_shape(api: Api, monkeypatch: pyt
 
     for module, names in {
         runs: ("submit", "plan", "listing", "show", "cancel", "rerun", "resolve"),
-        artifacts: ("listing", "find"), backends: ("listing", "check", "add", "remove"),
+        artifacts: ("listing", "find"), backends: ("listing", "check", "add", "remove", "collect_garbage"),
         toolchains: ("listing", "show", "install"),
         doctor: ("examine",), status: ("show", "stop"), events: ("listing",), spec: ("schema",),
         licences: ("listing", "put", "remove"), locking: ("lock", "build", "pool"), attesting: ("attest",),
         environment_views: ("verify", "outdated", "listing", "show", "diff", "document", "signing_keys"),
-        images: ("listing", "show", "prune", "push"),
+        images: ("listing", "show", "prune", "push"), compiling: ("compile_",),
     }.items():  # fmt: skip
         for name in names:
             monkeypatch.setattr(module, name, fail)

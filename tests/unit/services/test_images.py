@@ -51,3 +51,12 @@ def test_only_images_that_were_named_here_leave_the_engines(tmp_path: Path, engi
     done = images.prune(platform, Actor("somebody"), everything=False)
     assert sorted(done["removed"]) == [f"groundplane/r45:{mine[:16]}", "python:3.13"]
     assert engine.dropped == [f"groundplane/r45:{mine[:16]}"]
+
+
+def test_what_stages_for_others_too_stays_where_it_was_brought(tmp_path: Path, engine: Engine) -> None:
+    recipe = "c" * 64
+    image = Image(recipe, "staging", f"ground-staging:{recipe[:16]}", "m" * 64, "c" * 64, (), 0)
+    shelf.store(tmp_path).record(image)
+    platform: Any = SimpleNamespace(home=tmp_path, drivers={"docker": None})
+    assert images.prune(platform, Actor("somebody"), everything=False)["removed"] == [image.reference]
+    assert engine.dropped == []

@@ -67,6 +67,13 @@ def test_the_example_is_read_as_written() -> None:
     assert project.pipelines["analysis"].parameters == {"alpha": "0.05"}
 
 
+def test_nodes_of_a_step() -> None:
+    project = spec.parse(step('run = "a.py"\nresources = { nodes = 4, gpus = 8 }'))
+    assert project.pipelines["p"].step("s").resources == Resources(nodes=4, gpus=8)
+    assert "resources.nodes" in refusal(step('run = "a.py"\nresources = { nodes = 0 }')).message
+    assert "belongs into `resources`" in refusal(step('run = "a.py"\nnodes = 4')).message
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -207,7 +207,7 @@ def _resources(table: StepTable) -> Resources:
     asked = table.resources
     if asked is None:
         return Resources(timeout=table.timeout)
-    return Resources(asked.cpus, asked.memory, asked.gpus, table.timeout)
+    return Resources(asked.cpus, asked.memory, asked.gpus, table.timeout, nodes=asked.nodes)
 
 
 def _inputs(

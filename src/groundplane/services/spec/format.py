@@ -45,6 +45,14 @@ class ResourcesTable(Table):
         description="Number of whole devices; the environment's `gpu.count` where it is not said.",
         examples=[0, 1],
     )
+    nodes: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        title="Nodes",
+        description="How many nodes run the step at once and find each other as torchrun does; all else is of each.",
+        examples=[2, 4],
+    )
 
 
 class GpuTable(Table):

@@ -1,0 +1,200 @@
+"""Whether a cluster can take work: what is missing, a line each."""
+
+from __future__ import annotations
+
+import asyncio
+
+from groundplane.drivers.kubernetes_api import Cluster, Refused
+from groundplane.drivers.kubernetes_backend import Backend
+from groundplane.model.errors import GroundError
+from groundplane.oci import registry
+from groundplane.spi.blobs import BlobStore
+from groundplane.spi.driver import Health
+
+_NEEDED = (
+    ("batch", "jobs", ("create", "get", "list", "delete")),
+    ("", "pods", ("get", "list", "watch", "delete")),
+    ("", "pods/log", ("get",)),
+    ("", "secrets", ("create", "patch", "list", "delete")),
+    ("", "services", ("create", "patch", "list", "delete")),
+    ("", "events", ("list",)),
+)
+_NEEDED_FOR_NAMESPACES = (
+    ("", "namespaces", ("create", "get", "list")),
+    ("networking.k8s.io", "networkpolicies", ("create", "patch", "list", "delete")),
+)
+_NEEDED_FOR_QUEUES = (
+    ("kueue.x-k8s.io", "localqueues", ("create", "get")),
+    ("kueue.x-k8s.io", "workloads", ("list",)),
+)
+_ENFORCERS = (
+    "calico", "canal", "cilium", "antrea", "weave", "kube-router", "ovn", "kube-network-policies", "azure-npm",
+)  # fmt: skip
+
+
+async def check(cluster: Cluster, backend: Backend, store: BlobStore) -> Health:
+    """What a look at the cluster, its registry and its storage finds. Raises Unavailable when it does not answer."""
+    version = (await cluster.ask("GET", "/version")).get("gitVersion", "?")
+    looks = await asyncio.gather(
+        _permissions(cluster, backend),
+        _namespace(cluster, backend),
+        _queue(cluster, backend),
+        _runtime(cluster, backend),
+        asyncio.to_thread(_registry, backend),
+        asyncio.to_thread(_storage, store),
+    )
+    missing = [line for look in looks for line in look]
+    nodes = await _nodes(cluster)
+    facts = {
+        "cluster": f"Kubernetes {version} at {cluster.server}",
+        "network": await _enforced(cluster),
+        "requests": f"{cluster.requests} since this control plane began",
+        **(await _quotas(cluster, backend)),
+        **{f"missing {number}": line for number, line in enumerate(missing, 1)},
+    }
+    return Health(
+        ok=not missing,
+        message="ready" if not missing else missing[0],
+        hint="" if len(missing) < 2 else f"and {len(missing) - 1} more: ground backends check",
+        cpus=max((cpus for cpus, _, _ in nodes), default=0.0),
+        memory=max((memory for _, memory, _ in nodes), default=0),
+        gpus=max((gpus for _, _, gpus in nodes), default=0),
+        facts=facts,
+    )
+
+
+async def _permissions(cluster: Cluster, backend: Backend) -> list[str]:
+    wanted: list[tuple[str, str, tuple[str, ...]]] = list(_NEEDED)
+    if not backend.namespace:
+        wanted += _NEEDED_FOR_NAMESPACES
+    if backend.placing.queue:
+        wanted += _NEEDED_FOR_QUEUES
+    asked = [(group, resource, verb) for group, resource, verbs in wanted for verb in verbs]
+    allowed = await asyncio.gather(*(_may(cluster, backend, *each) for each in asked))
+    refused: dict[str, list[str]] = {}
+    for (_, resource, verb), may in zip(asked, allowed, strict=True):
+        if not may:
+            refused.setdefault(resource, []).append(verb)
+    where = f"in namespace {backend.namespace}" if backend.namespace else "in all namespaces"
+    return [f"permission: may not {', '.join(verbs)} {what} {where}" for what, verbs in refused.items()]
+
+
+async def _may(cluster: Cluster, backend: Backend, group: str, resource: str, verb: str) -> bool:
+    name, _, sub = resource.partition("/")
+    asked = {"namespace": backend.namespace, "verb": verb, "group": group, "resource": name, "subresource": sub}
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "metadata": {},
+        "spec": {"resourceAttributes": asked},
+    }
+    found = await cluster.create(body)
+    return bool((found or {}).get("status", {}).get("allowed"))
+
+
+async def _namespace(cluster: Cluster, backend: Backend) -> list[str]:
+    if not backend.namespace:
+        return []
+    try:
+        found = await cluster.get("Namespace", backend.namespace)
+    except Refused:  # it may not be asked for; what needs it will tell
+        return []
+    return [] if found else [f"namespace: there is no {backend.namespace}"]
+
+
+async def _queue(cluster: Cluster, backend: Backend) -> list[str]:
+    queue = backend.placing.queue
+    if not queue:
+        return []
+    try:
+        if backend.namespace:
+            found = await cluster.get("LocalQueue", queue, backend.namespace)
+            return [] if found else [f"queue: there is no LocalQueue {queue} in namespace {backend.namespace}"]
+        found = await cluster.get("ClusterQueue", queue)
+        return [] if found else [f"queue: there is no ClusterQueue {queue}"]
+    except Refused as refused:
+        return [f"queue: {refused.message}"]
+
+
+async def _runtime(cluster: Cluster, backend: Backend) -> list[str]:
+    name = backend.placing.runtime
+    if not name:
+        return []
+    try:
+        return [] if await cluster.get("RuntimeClass", name) else [f"runtime class: there is no {name}"]
+    except Refused as refused:
+        return [f"runtime class: {refused.message}"]
+
+
+def _registry(backend: Backend) -> list[str]:
+    try:
+        registry.ping(backend.registry.partition("/")[0], plain=backend.plain)
+    except GroundError as error:
+        return [f"registry: {error.message}"]
+    return []
+
+
+def _storage(store: BlobStore) -> list[str]:
+    try:
+        store.check()
+    except GroundError as error:
+        return [f"storage: {error.message}"]
+    return []
+
+
+async def _nodes(cluster: Cluster) -> list[tuple[float, int, int]]:
+    """CPUs, bytes and GPUs that each node has for pods; none where they may not be listed."""
+    try:
+        found = await cluster.listing("Node")
+    except Refused:
+        return []
+    return [
+        (
+            _cpus(str(node["status"]["allocatable"].get("cpu", "0"))),
+            _bytes(str(node["status"]["allocatable"].get("memory", "0"))),
+            int(node["status"]["allocatable"].get("nvidia.com/gpu", "0")),
+        )
+        for node in found["items"]
+    ]
+
+
+async def _quotas(cluster: Cluster, backend: Backend) -> dict[str, str]:
+    if not backend.namespace:
+        return {}
+    try:
+        found = await cluster.listing("ResourceQuota", backend.namespace)
+    except Refused:
+        return {}
+    told: dict[str, str] = {}
+    for quota in found["items"]:
+        hard, used = quota.get("status", {}).get("hard", {}), quota.get("status", {}).get("used", {})
+        name = f"quota {quota['metadata']['name']}"
+        told[name] = ", ".join(f"{what}: {used.get(what, '0')} of {limit}" for what, limit in sorted(hard.items()))
+    return told
+
+
+async def _enforced(cluster: Cluster) -> str:
+    """NetworkPolicies are accepted by every cluster, and ignored by one without a network that knows them."""
+    try:
+        found = await cluster.listing("DaemonSet")
+    except Refused:
+        return "whether NetworkPolicies are enforced cannot be seen: DaemonSets may not be listed"
+    names = sorted({item["metadata"]["name"] for item in found["items"]})
+    known = next((name for name in names if any(each in name for each in _ENFORCERS)), "")
+    if known:
+        return f"NetworkPolicies are enforced by {known}"
+    return "NOT ENFORCED: nothing here is known to enforce NetworkPolicies; tasks reach what their node reaches"
+
+
+_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def _bytes(text: str) -> int:
+    for unit, factor in _UNITS.items():
+        if text.endswith(unit):
+            return int(float(text.removesuffix(unit)) * factor)
+    return int(float(text.removesuffix("m")) / 1000) if text.endswith("m") else int(text)
+
+
+def _cpus(text: str) -> float:
+    return float(text.removesuffix("m")) / 1000 if text.endswith("m") else float(text)

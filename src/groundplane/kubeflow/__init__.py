@@ -1,0 +1,1 @@
+"""Kubeflow: Groundplane's pipelines as KFP v2's intermediate representation (IR), and the other way round. Pure."""
