@@ -24,7 +24,7 @@ from groundplane.drivers.docker import DockerDriver
 from groundplane.drivers.local import LocalDriver
 from groundplane.model.errors import GroundError, Invalid, Unavailable
 from groundplane.model.version import VERSION
-from groundplane.spi import layout
+from groundplane.spi import files, layout
 
 log = logging.getLogger("groundplane")
 
@@ -370,9 +370,7 @@ def _write_record(home: Path, url: str | None, options: argparse.Namespace) -> N
     }
     record = {"pid": os.getpid(), "version": VERSION, "url": url, "options": kept}
     path = layout.runtime(home) / "control.json"
-    fresh = path.with_suffix(f".{os.getpid()}")
-    fresh.write_text(json.dumps(record))
-    fresh.replace(path)
+    files.write(path, json.dumps(record).encode())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from groundplane.agent import collect, conversion, handover, proxies
+from groundplane.agent import collect, handover, proxies
 from groundplane.agent.attempts import Attempt, Stage
 from groundplane.agent.book import Book, texts
 from groundplane.agent.capacity import Capacity
@@ -31,7 +31,7 @@ from groundplane.agent.staging import Staged, Stager, Unfit
 from groundplane.agent.threads import Pool
 from groundplane.model.quantities import format_size
 from groundplane.model.reasons import Fault, Reason
-from groundplane.spi import wire
+from groundplane.spi import conversions, wire
 from groundplane.spi.launch import Launch, Observation, Phase, Submission
 
 _FLOOR = 32 * 1024 * 1024
@@ -320,7 +320,7 @@ class Host:
             attempt.name, Phase.RUNNING, at=attempt.started_at, epoch=attempt.epoch, started_at=attempt.started_at
         )
         self._ledger.started(told)
-        if conversion.wanted(attempt.launch):  # the process is another one than the converter
+        if conversions.wanted(attempt.launch.inputs):  # the process is another one than the converter
             self._journal.add("started", attempt.name, b',"pid":%d,"ticks":%d' % (attempt.pid, attempt.ticks))
 
     def _gone(self, attempt: Attempt) -> None:

@@ -23,7 +23,7 @@ from groundplane.agent.staging import Staged, Stager, Unfit
 from groundplane.agent.threads import Pool
 from groundplane.model.quantities import format_size
 from groundplane.model.reasons import Fault, Reason
-from groundplane.spi import layout, pod, wire
+from groundplane.spi import files, layout, pod, wire
 from groundplane.spi.launch import Launch, Observation, Phase
 
 TYPE_CHECKING = False
@@ -213,10 +213,10 @@ class _Life:
     def _result(self, observation: Observation) -> Result:
         from groundplane.agent.pod_transfer import Result
 
-        files = {"log.seg": (self._log.path, self._log.size)}
+        parts = {"log.seg": (self._log.path, self._log.size)}
         for output in observation.outputs:
-            files[f"blobs/{output.sha256}"] = (str(layout.blob(self._home, output.sha256)), output.size)
-        return Result(body_of(observation), files)
+            parts[f"blobs/{output.sha256}"] = (str(layout.blob(self._home, output.sha256)), output.size)
+        return Result(body_of(observation), parts)
 
 
 def _share(order: Order) -> Order:
@@ -247,8 +247,7 @@ def _last_line(base: str) -> str:
 
 def _remember(path: str, line: bytes) -> None:
     try:
-        Path(f"{path}.new").write_bytes(line)
-        os.rename(f"{path}.new", path)
+        files.write(Path(path), line, mode=0o600)
     except OSError as error:
         print(f"error: the end could not be noted: {error}", file=sys.stderr)  # it is told all the same
 

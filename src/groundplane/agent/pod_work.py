@@ -7,22 +7,17 @@ import re
 import signal
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 from groundplane.agent import outcome, pod_script, processes
 from groundplane.agent.attempts import Attempt, Stage
-from groundplane.agent.capture import UNFINISHED_AFTER, LineFilter, Redactor, Stream
+from groundplane.agent.listening import KILL_EVERY, Listener, end_strays
 from groundplane.agent.loop import Loop
 from groundplane.agent.places import Places
 from groundplane.agent.pod_log import Log, tell
 from groundplane.model.reasons import Reason
-from groundplane.spi import wire
+from groundplane.spi import files, wire
 
-_LAST_WORDS = 0.1  # seconds that what the main process left behind has for its last lines
-_STRAYS_EVERY = 0.01
-_GIVE_UP = 10.0  # seconds after which a process that cannot be killed is left behind
-_DRAIN = 64  # reads after the end: more than a pipe holds
 _LOOK_EVERY, _FIRST_LOOK = 0.1, 0.02
 _NEVER_BEGAN = 0.2  # seconds after which a shell that was told to begin has not seen it
 _TIMES = re.compile(r"(\d+)m([\d.,]+)s (\d+)m([\d.,]+)s")
@@ -39,11 +34,7 @@ def release(control: str, pipes: Mapping[str, int], script: bytes) -> None:
 
 
 def _write_script(control: str, script: bytes) -> None:
-    fresh = f"{control}/start.new"
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700)
-    with open(fd, "wb") as file:
-        file.write(script)
-    os.rename(fresh, f"{control}/start")
+    files.write(Path(control, "start"), script, mode=0o700)
 
 
 class Work:
@@ -53,6 +44,7 @@ class Work:
         self, loop: Loop, control: str, pipes: Mapping[str, int], attempt: Attempt, log: Log, gone: Callable[[], None]
     ) -> None:
         self._loop = loop
+        self._listener = Listener(loop)
         self._control = control
         self._pipes = pipes
         self._attempt = attempt
@@ -65,14 +57,7 @@ class Work:
 
     def capture(self) -> None:
         """Before anything is written by anybody."""
-        attempt, launch = self._attempt, self._attempt.launch
-        redactor = Redactor(launch.redact)
-        lines = LineFilter(launch.command.drop, launch.command.sentinel)
-        for number, name in enumerate(("out", "err")):
-            fd = self._pipes[name]
-            stream = Stream(fd, number, (launch.task, attempt.name), redactor, lines, self._log.add)
-            attempt.streams.append(stream)
-            self._loop.watch(fd, partial(self._readable, stream))
+        self._listener.capture(self._attempt, [self._pipes["out"], self._pipes["err"]], self._log.add)
         self._loop.watch(self._pipes["exit"], self._heard)
 
     def begin(self, home: Path) -> None:
@@ -193,7 +178,7 @@ class Work:
         """Until the main process has ended; from then on `_end_strays` goes on."""
         if self._attempt.stage is Stage.RUNNING:
             processes.send([process.pid for process in self._tree()], signal.SIGKILL)
-            self._loop.later(_STRAYS_EVERY * 5, self._kill)
+            self._loop.later(KILL_EVERY, self._kill)
 
     def _tree(self) -> list[processes.Process]:
         """What came to live in the pod since the waiting shell did, but for this process and its children.
@@ -250,74 +235,24 @@ class Work:
         attempt = self._attempt
         attempt.exited = time.monotonic()
         attempt.stage = Stage.ENDING
-        for stream in attempt.streams:
-            self._drain(stream, 2)
+        self._listener.take(attempt)
         self._end_strays()
 
     def _end_strays(self) -> None:
-        """Comes back until nothing of the tree is left: a moment for last lines (all of the grace when it is being
-        stopped), then SIGKILL."""
-        attempt = self._attempt
-        now = time.monotonic()
-        if not attempt.kill_at:
-            attempt.kill_at = now + _LAST_WORDS
-        left = self._tree()
-        talking = any(stream.fd >= 0 for stream in attempt.streams)
-        if left and now < attempt.kill_at and (talking or attempt.stopping):
-            self._loop.later(_STRAYS_EVERY * 2, self._end_strays)
-        elif left and now < attempt.kill_at + _GIVE_UP:
-            processes.send([process.pid for process in left], signal.SIGKILL)
-            attempt.kill_at = min(attempt.kill_at, now)
-            self._loop.later(_STRAYS_EVERY, self._end_strays)
-        else:
+        """Comes back until nothing of the tree is left."""
+        again = end_strays(self._attempt, [process.pid for process in self._tree()])
+        if again is None:
             self._leave()
+        else:
+            self._loop.later(again, self._end_strays)
 
     def _leave(self) -> None:
         attempt = self._attempt
         attempt.exited = attempt.exited or time.monotonic()
         attempt.stage = Stage.COLLECTING
         attempt.cpu = max(attempt.cpu, sum(self._used.values()))
-        for stream in attempt.streams:
-            self._drain(stream, _DRAIN)
-            self._close(stream)
-            stream.finish()
-        for timer in (attempt.flush_timer, attempt.timeout_timer):
-            if timer is not None:
-                timer.cancel()
+        self._listener.finish(attempt)
         self._gone()
-
-    def _readable(self, stream: Stream) -> None:
-        try:
-            more = stream.read()
-        except BlockingIOError:
-            return
-        attempt = self._attempt
-        if not more:
-            self._close(stream)
-        elif stream.waiting and attempt.flush_timer is None:
-            attempt.flush_timer = self._loop.later(UNFINISHED_AFTER, self._show_unfinished)
-
-    def _show_unfinished(self) -> None:
-        self._attempt.flush_timer = None
-        for stream in self._attempt.streams:
-            stream.show_unfinished()
-
-    def _drain(self, stream: Stream, reads: int) -> None:
-        """Takes what is there; closes at the end of the stream."""
-        try:
-            for _ in range(reads):
-                if stream.fd < 0:
-                    return
-                if not stream.read():
-                    self._close(stream)
-        except BlockingIOError:
-            return
-
-    def _close(self, stream: Stream) -> None:
-        if stream.fd >= 0:
-            self._loop.forget(stream.fd)
-            os.close(stream.fd)
-            stream.fd = -1
 
 
 def _not_there(program: str) -> Reason:

@@ -13,9 +13,9 @@ from typing import Any
 
 from groundplane.agent import conversion, processes, proxies, staging
 from groundplane.agent.attempts import Attempt, Stage
-from groundplane.agent.capture import UNFINISHED_AFTER, LineFilter, Redactor, Stream
 from groundplane.agent.cgroups import Groups
 from groundplane.agent.gpus import GpuPool
+from groundplane.agent.listening import KILL_EVERY, Listener, end_strays
 from groundplane.agent.loop import Loop
 from groundplane.agent.outcome import reason_of, timed_out
 from groundplane.agent.places import Places
@@ -23,11 +23,7 @@ from groundplane.agent.segments import Segments
 from groundplane.agent.spawn import NotStarted, find, spawn
 from groundplane.agent.warm import Warm
 from groundplane.model.reasons import Reason
-
-_LAST_WORDS = 0.1  # seconds that what the main process left behind has for its last lines
-_STRAYS_EVERY = 0.01
-_GIVE_UP = 10.0  # seconds after which a process that cannot be killed is left behind
-_DRAIN = 64  # reads after the end: more than a pipe holds
+from groundplane.spi import conversions
 
 
 class Runner:
@@ -52,6 +48,7 @@ class Runner:
         self._started = started
         self._gone = gone
         self._warm = Warm(loop)
+        self._listener = Listener(loop)
         self._found: dict[tuple[str, str], str] = {}
         self.active: dict[str, Attempt] = {}
         self._departed: list[Attempt] = []
@@ -65,7 +62,7 @@ class Runner:
             attempt.timeout_timer = self._loop.later(resources.timeout, partial(self._timed_out, attempt))
         if (resources.memory or resources.cpus) and not attempt.launch.proxy:
             attempt.group = self._groups.make(attempt.name, resources)
-        if conversion.wanted(attempt.launch):
+        if conversions.wanted(attempt.launch.inputs):
             self._convert(attempt)
         else:
             self._spawn(attempt)
@@ -75,7 +72,7 @@ class Runner:
         where = conversion.files(self._home, attempt.name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         out, err = os.open(where.stdout, flags, 0o600), os.open(where.stderr, flags, 0o600)
-        argv = conversion.command()
+        argv = conversions.command()
         env = {**os.environ, "GROUND_ATTEMPT": attempt.name, "TMPDIR": self._places.temporary(attempt.name)}
         groups = attempt.group.entries if attempt.group else ()
         try:
@@ -96,7 +93,7 @@ class Runner:
             return
         try:
             if attempt.staged is not None:  # what was converted is an input, no output
-                for each in conversion.wanted(attempt.launch):
+                for each in conversions.wanted(attempt.launch.inputs):
                     path = f"{self._places.tree(attempt.name)}/{each.path}"
                     staging.give(attempt.launch, path)
                     attempt.staged.placed[each.path] = staging.signature(os.lstat(path))
@@ -129,7 +126,7 @@ class Runner:
         waiting = self._warm.take(argv, env, tree, attempt.cores) if launch.proxy else None
         pid, reads = waiting or self._begun(attempt, path, argv, env, tree)
         attempt.started_at = time.time_ns() // 1000
-        self._capture(attempt, reads)
+        self._listener.capture(attempt, reads, partial(self._record, attempt))
         self._watch(attempt, pid, Stage.RUNNING)
         self._started(attempt)
 
@@ -182,26 +179,13 @@ class Runner:
         # and began later is somebody else.
         attempt.ticks = processes.now_ticks()
 
-    def _capture(self, attempt: Attempt, fds: list[int]) -> None:
-        launch = attempt.launch
-        redactor = Redactor(launch.redact)
-        lines = LineFilter(launch.command.drop, launch.command.sentinel)
-        sink = partial(self._record, attempt)
-        for number, fd in enumerate(fds):
-            if fd >= 0:
-                os.set_blocking(fd, False)
-            stream = Stream(fd, number, (launch.task, attempt.name), redactor, lines, sink)
-            attempt.streams.append(stream)
-            if fd >= 0:
-                self._loop.watch(fd, partial(self._readable, attempt, stream))
-
     def adopt(self, attempt: Attempt, streams: list[dict[str, Any]], grouped: bool) -> None:
         """Goes on with an attempt that a predecessor started; its process is still this one's child."""
         self.active[attempt.name] = attempt
         if grouped:
             attempt.group = self._groups.find(attempt.name, bool(attempt.launch.resources.memory))
         attempt.segment = self._segments.acquire(attempt.launch.run)
-        self._capture(attempt, [state["fd"] for state in streams])
+        self._listener.capture(attempt, [state["fd"] for state in streams], partial(self._record, attempt))
         for stream, state in zip(attempt.streams, streams, strict=True):
             stream.restore(state)
             stream.filter.seen = stream.filter.seen or state["seen"]
@@ -220,27 +204,6 @@ class Runner:
         if not attempt.muted and attempt.segment is not None:
             self._segments.gather(attempt.segment, record)
 
-    def _readable(self, attempt: Attempt, stream: Stream) -> None:
-        try:
-            more = stream.read()
-        except BlockingIOError:
-            return
-        if not more:
-            self._close(stream)
-        elif stream.waiting and attempt.flush_timer is None:
-            attempt.flush_timer = self._loop.later(UNFINISHED_AFTER, partial(self._show_unfinished, attempt))
-
-    def _show_unfinished(self, attempt: Attempt) -> None:
-        attempt.flush_timer = None
-        for stream in attempt.streams:
-            stream.show_unfinished()
-
-    def _close(self, stream: Stream) -> None:
-        if stream.fd >= 0:
-            self._loop.forget(stream.fd)
-            os.close(stream.fd)
-            stream.fd = -1
-
     def _exited(self, attempt: Attempt) -> None:
         pid, status, usage = os.wait4(attempt.pid, os.WNOHANG)
         if pid == 0:
@@ -257,20 +220,8 @@ class Runner:
             self._converted(attempt)
             return
         attempt.stage = Stage.ENDING
-        for stream in attempt.streams:
-            self._drain(stream, 2)
+        self._listener.take(attempt)
         self._departed.append(attempt)
-
-    def _drain(self, stream: Stream, reads: int) -> None:
-        """Takes what is there; closes at the end of the stream."""
-        try:
-            for _ in range(reads):
-                if stream.fd < 0:
-                    return
-                if not stream.read():
-                    self._close(stream)
-        except BlockingIOError:
-            return
 
     def settle(self) -> None:
         """Once a turn: of the attempts whose main process has ended, those that left nothing behind are done."""
@@ -297,22 +248,13 @@ class Runner:
         return strange
 
     def _end_strays(self, attempt: Attempt) -> None:
-        """Comes back until nothing of the tree is left: a moment for last lines (all of the grace when it is being
-        stopped), then SIGKILL."""
+        """Comes back until nothing of the tree is left."""
         attempt.stage = Stage.ENDING
-        now = time.monotonic()
-        if not attempt.kill_at:
-            attempt.kill_at = now + _LAST_WORDS
-        left = self._tree(attempt)
-        still_talking = any(stream.fd >= 0 for stream in attempt.streams)
-        if left and now < attempt.kill_at and (still_talking or attempt.stopping):
-            self._loop.later(_STRAYS_EVERY * 2, partial(self._end_strays, attempt))
-        elif left and now < attempt.kill_at + _GIVE_UP:
-            processes.send(left, signal.SIGKILL)
-            attempt.kill_at = min(attempt.kill_at, now)
-            self._loop.later(_STRAYS_EVERY, partial(self._end_strays, attempt))
-        else:
+        again = end_strays(attempt, self._tree(attempt))
+        if again is None:
             self._leave(attempt)
+        else:
+            self._loop.later(again, partial(self._end_strays, attempt))
 
     def _tree(self, attempt: Attempt) -> list[int]:
         strange = self.strange_children()
@@ -327,13 +269,7 @@ class Runner:
         return sorted(found, key=lambda pid: (pid != attempt.pid, pid))
 
     def _leave(self, attempt: Attempt) -> None:
-        for stream in attempt.streams:
-            self._drain(stream, _DRAIN)
-            self._close(stream)
-            stream.finish()
-        for timer in (attempt.flush_timer, attempt.timeout_timer):
-            if timer is not None:
-                timer.cancel()
+        self._listener.finish(attempt)
         attempt.stage = Stage.COLLECTING
         del self.active[attempt.name]
         self._gone(attempt)
@@ -370,7 +306,7 @@ class Runner:
         """Until the main process has ended; from then on `_end_strays` goes on."""
         if attempt.alive and self.active.get(attempt.name) is attempt and time.monotonic() >= attempt.kill_at:
             processes.send(self._tree(attempt), signal.SIGKILL)
-            self._loop.later(_STRAYS_EVERY * 5, partial(self._kill, attempt))
+            self._loop.later(KILL_EVERY, partial(self._kill, attempt))
 
     def _timed_out(self, attempt: Attempt) -> None:
         if attempt.alive:

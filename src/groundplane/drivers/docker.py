@@ -25,7 +25,7 @@ from groundplane.model.errors import Invalid, Unavailable
 from groundplane.oci import archive
 from groundplane.oci.address import Address, from_environment, parse
 from groundplane.oci.engine import Engine, Refused
-from groundplane.spi import layout, wire
+from groundplane.spi import files, layout, wire
 from groundplane.spi.driver import Changes, Health
 from groundplane.spi.images import Image, Progress
 from groundplane.spi.launch import Launch, Phase, Place, Submission
@@ -251,13 +251,8 @@ class DockerDriver(AgentDriver):
         path = layout.hosts(self._home)
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
-            with fresh.open("w") as file:
-                file.write(HOSTS)
-                file.flush()
-                os.fsync(file.fileno())  # it is never written again
-            fresh.chmod(0o644)  # the work reads it as another user
-            fresh.replace(path)
+            # The work reads it as another user, and it is never written again.
+            files.write(path, HOSTS.encode(), mode=0o644, durable=True)
         return str(path)
 
     @cached_property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from groundplane.drivers.kubernetes_objects import Placing
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.model.quantities import parse_duration
+from groundplane.spi import files
 from groundplane.spi.blobs import kind_of
 
 _SECRETS = ("kubeconfig", "variables")
@@ -51,13 +51,7 @@ def keep(home: Path, name: str, options: Mapping[str, str]) -> None:
     secrets = {key: options[key] for key in _SECRETS if options.get(key)}
     path = _path(home, name)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_suffix(f".{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(secrets, file)
-        file.flush()
-        os.fsync(descriptor)
-    fresh.replace(path)
+    files.write(path, json.dumps(secrets).encode(), mode=0o600, durable=True)
 
 
 def forget(home: Path, name: str) -> None:

@@ -36,8 +36,7 @@ _LOST_AFTER = 20.0
 
 
 class Following:
-    """On the event loop only, but for what `tell` hands out. tell: called when an attempt's observation is new. grew:
-    called with the run whose log has grown. patience: seconds that an image or a place may be waited for."""
+    """On the event loop only, but for its news. patience: seconds that an image or a place may be waited for."""
 
     def __init__(
         self,
@@ -57,8 +56,9 @@ class Following:
         self._patience = patience
         self._news = news
         self.attempts: dict[str, Followed] = {}
-        # attempt -> its pod: of a former control plane, or of one beside this one, which writes the same log
-        self._others: dict[str, dict[str, Mapping[str, Any]]] = {}  # attempt -> pods, that nobody has asked for
+        # Attempt -> its pods, of a former control plane, or of one beside this one, which writes the same log: nobody
+        # has asked for them here.
+        self._others: dict[str, dict[str, Mapping[str, Any]]] = {}
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._listed: dict[str, asyncio.Future[None]] = {}
         self._looking: asyncio.Task[None] | None = None

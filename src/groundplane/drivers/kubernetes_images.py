@@ -7,15 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from groundplane.model.errors import GroundError, Unavailable
+from groundplane.model.errors import Denied, GroundError, Unavailable
 from groundplane.oci import registry
-from groundplane.oci.reference import parse
+from groundplane.oci.reference import Reference, parse
 from groundplane.spi.images import Image, Progress
 
 _BELIEVED = 60.0
 """Seconds that an image which was there counts as being there."""
-
-
 _AWAY_FOR = 10.0
 """Seconds that a registry which did not answer is not asked again whether it has something."""
 
@@ -42,34 +40,29 @@ class Images:
 
     def bring(self, image: Image, blobs: Callable[[str], Path], progress: Progress) -> None:
         repository = self._repository(image.reference)
-        tag = image.recipe[:16] or "latest"
-        try:
-            registry.push(blobs, image.manifest, replace(parse(repository), tag=tag), progress, plain=self._plain)
-        except GroundError as error:
-            if error.code in ("registry_unavailable", "denied"):
-                raise Unavailable(error.message, hint=error.hint, code="registry_unavailable") from error
-            raise
+        self._push(image, blobs, progress, replace(parse(repository), tag=image.recipe[:16] or "latest"))
         self._there[f"{repository}@sha256:{image.manifest}"] = time.monotonic()
 
     def drop(self, image: Image) -> None:
         """Registries are tidied up by their own keepers."""
 
     def has_staging(self, name: str) -> bool:
-        repository, _, tag = name.partition(":")
-        if not self._has(self._repository(repository), tag):
-            return False
         self.use_staging(name)
-        return True
+        repository, _, tag = self.staging_image.rpartition(":")
+        return self._has(repository, tag)
 
     def bring_staging(self, image: Image, blobs: Callable[[str], Path], progress: Progress) -> None:
-        repository, _, tag = image.reference.partition(":")
-        target = replace(parse(self._repository(repository)), tag=tag)
-        registry.push(blobs, image.manifest, target, progress, plain=self._plain)
         self.use_staging(image.reference)
+        self._push(image, blobs, progress, parse(self.staging_image))
 
     def use_staging(self, name: str) -> None:
-        repository, _, tag = name.partition(":")
-        self.staging_image = f"{self._repository(repository)}:{tag}"
+        self.staging_image = f"{self._repository(name)}:{parse(name).tag}"
+
+    def _push(self, image: Image, blobs: Callable[[str], Path], progress: Progress, target: Reference) -> None:
+        try:
+            registry.push(blobs, image.manifest, target, progress, plain=self._plain)
+        except Denied as error:  # of the backend's credentials, not of who runs something there
+            raise Unavailable(error.message, hint=error.hint, code="registry_unavailable") from error
 
     def _has(self, repository: str, version: str) -> bool:
         name = f"{repository}@{version}"
@@ -90,5 +83,4 @@ class Images:
 
     def _repository(self, reference: str) -> str:
         """Where an image lies in the backend's registry."""
-        found = parse(reference)
-        return f"{self._registry}/{found.repository}"
+        return f"{self._registry}/{parse(reference).repository}"

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from groundplane.spi import files
+
 
 class Pushes:
     """A note, not a truth: registries throw away what they like."""
@@ -22,9 +24,7 @@ class Pushes:
         """They are there now."""
         known = {**self._read(), **dict.fromkeys(digests, repository)}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text(json.dumps(known, sort_keys=True))
-        fresh.replace(self._path)
+        files.write(self._path, json.dumps(known, sort_keys=True).encode())
 
     def _read(self) -> dict[str, str]:
         try:
@@ -37,9 +37,7 @@ def note_image(folder: Path, manifest: str, reference: str) -> None:
     """The image with that manifest was pushed as `reference`, which has its digest."""
     path = folder / "pushes" / "images" / manifest
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(reference)
-    fresh.replace(path)
+    files.write(path, reference.encode())
 
 
 def pushed_as(folder: Path, manifest: str) -> str:

@@ -15,11 +15,11 @@ from groundplane.model.errors import GroundError, Invalid
 from groundplane.model.locks import Lock
 from groundplane.model.pipelines import Pipeline, SourceKind, Step
 from groundplane.oci import reference
-from groundplane.services import bringing, environments, gpus, placing, planning, shelf, spec, staging, variables
+from groundplane.services import bringing, gpus, placing, planning, shelf, spec, staging, variables
 from groundplane.services.plans import PlannedEngine
 from groundplane.services.platform import Platform
 from groundplane.services.spec import fanout
-from groundplane.services.spec.problems import listed, meant
+from groundplane.services.spec.problems import listed
 from groundplane.services.variables import Variables
 from groundplane.spi import layout
 from groundplane.spi.snapshots import Manifest
@@ -44,7 +44,7 @@ def compile_(platform: Platform, request: documents.RunRequest, target: str) -> 
     taken = planning.snapshot(platform, Path(request.folder))
     names = {name: entry.sha256 for name, entry in taken.manifest.reachable().items()}
     pipeline = spec.resolve(chosen, taken.names(), request.parameters)
-    maker = _Maker(platform, request, project, names)
+    maker = _Maker(platform, request, placing.Places(platform, request, project, names), names)
     made = [maker.part(step) for step in pipeline.steps]
     pipeline = replace(pipeline, steps=tuple(part.step for part in made))
     return {
@@ -57,7 +57,7 @@ def compile_(platform: Platform, request: documents.RunRequest, target: str) -> 
 class _Maker:
     platform: Platform
     request: documents.RunRequest
-    project: spec.Project
+    places: placing.Places
     names: Mapping[str, str]
 
     def part(self, step: Step) -> Part:
@@ -94,19 +94,10 @@ class _Maker:
 
     def _environment(self, step: Step, toolchain: str) -> tuple[Environment, Lock | None]:
         """The step's, else the catalogue's own for its toolchain, with no name."""
-        name = self.request.runs_in or step.runs_in or self.project.environment
-        if name is None:
+        chosen = self.places.environment(step)
+        if chosen is None:
             return Environment(name="", toolchain=toolchain), None
-        known = self.project.environments
-        if name not in known:
-            raise Invalid(f"there is no environment {name!r}{meant(name, known)}", hint=f"there are: {listed(known)}")
-        sha256 = self.names.get(environments.LOCK_FILE)
-        text = layout.blob(self.platform.home, sha256).read_text(encoding="utf-8") if sha256 else ""
-        lock = environments.read(text).get(name) if text else None
-        if lock is not None:
-            wanted = environments.definition(known[name], self.names.get, Path(self.request.folder))
-            environments.check_fresh(lock, wanted)
-        return known[name], lock
+        return chosen, self.places.locked(chosen)[1]
 
     def _image(self, step: Step, environment: Environment, lock: Lock | None, toolchain: str) -> str:
         """A name by which a cluster can pull the step's image."""

@@ -46,8 +46,7 @@ class Places:
         """Where the step runs, in which environment, and what that is locked to. The command line counts most, then the
         step, then the project. toolchain: the step's, or the engine that was asked for by name."""
         project, asked = self._project, self._request
-        name = asked.runs_in or step.runs_in or (project.environment if project else None)
-        chosen = self._declared(name, f"step {step.name!r}") if name else None
+        chosen = self.environment(step)
         backend = asked.backend or step.on or (project.on if project else None) or DEFAULT_BACKEND
         if bringing.driver_of(self._platform, backend) is not None:
             found = self._in_image(step, backend, chosen, toolchain)
@@ -56,6 +55,20 @@ class Places:
         if found[1] is not None:
             self.chosen[step.name] = found[1], found[2]
         return found
+
+    def environment(self, step: Step) -> Environment | None:
+        """The one that is asked for, by whoever counts most."""
+        project = self._project
+        name = self._request.runs_in or step.runs_in or (project.environment if project else None)
+        return self._declared(name, f"step {step.name!r}") if name else None
+
+    def locked(self, chosen: Environment) -> tuple[str, Lock | None]:
+        """The environment's definition as it is now, and what the project's lock file holds of it, for just that."""
+        definition = environments.definition(chosen, self._names.get, Path(self._request.folder))
+        lock = self._locks_of_project().get(chosen.name) if chosen.name else None
+        if lock is not None:
+            environments.check_fresh(lock, definition)
+        return definition, lock
 
     def _installed(self, backend: str, chosen: Environment | None) -> tuple[Placement, Environment | None, Lock | None]:
         """On a backend that runs what is installed there."""
@@ -68,10 +81,7 @@ class Places:
                 hint="run it where images run: --on docker",
                 code="no_images",
             )
-        wanted = environments.definition(chosen, self._names.get, Path(self._request.folder))
-        lock = self._locks_of_project().get(chosen.name)
-        if lock is not None:
-            environments.check_fresh(lock, wanted)
+        _, lock = self.locked(chosen)
         self._warn(chosen, lock, f"`ground env attest {chosen.name} --installer FILE` notes what it is")
         return Placement(backend, site, chosen.name, self._stored(lock)), chosen, lock
 
@@ -80,18 +90,14 @@ class Places:
     ) -> tuple[Placement, Environment | None, Lock | None]:
         """On a backend that runs images: in the environment's, else in the catalogue's own for the toolchain."""
         wanted = chosen or Environment(name="", toolchain=toolchain)
-        folder = Path(self._request.folder)
-        definition = environments.definition(wanted, self._names.get, folder)
-        lock = self._locks_of_project().get(wanted.name) if chosen else None
-        if lock is not None:
-            environments.check_fresh(lock, definition)
-            if lock.attested:
-                raise Invalid(
-                    f"environment {wanted.name!r} is a licensed engine that is installed somewhere: it has no image",
-                    hint='run it there (--on local), or name an image that has it: image = "…"',
-                    code="no_images",
-                )
-        else:
+        definition, lock = self.locked(wanted)
+        if lock is not None and lock.attested:
+            raise Invalid(
+                f"environment {wanted.name!r} is a licensed engine that is installed somewhere: it has no image",
+                hint='run it there (--on local), or name an image that has it: image = "…"',
+                code="no_images",
+            )
+        if lock is None:
             environments.recipe(wanted, None)  # raises for what no builder could make
             lock = shelf.resolved(self._platform.home, definition)
         if chosen is not None:

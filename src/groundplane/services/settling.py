@@ -100,7 +100,7 @@ class _Batch:
     """The rows of one transaction, written together."""
 
     def __init__(self) -> None:
-        self.waiting: list[tuple[int, Reason | None]] = []
+        self.waiting: dict[Reason | None, list[int]] = defaultdict(list)
         self.started: list[dict[str, Any]] = []
         self.tasks_started: list[dict[str, Any]] = []
         self.finished: list[dict[str, Any]] = []
@@ -121,7 +121,7 @@ class _Batch:
     def waits(self, row: Any, reason: Reason | None) -> None:
         """Its backend has it, and says why it does not run yet."""
         if row.state == "starting":
-            self.waiting.append((row.task_id, reason))
+            self.waiting[reason].append(row.task_id)
 
     def move(self, row: Any, state: str, at: int) -> None:
         """A transition of the attempt."""
@@ -131,8 +131,8 @@ class _Batch:
 
     def write(self, platform: Platform, connection: Connection, at: int) -> None:
         """All of it."""
-        for task, reason in self.waiting:
-            tasks.set_waiting(connection, [task], reason)
+        for reason, waiting in self.waiting.items():
+            tasks.set_waiting(connection, waiting, reason)
         attempts.set_running(connection, self.started)
         tasks.set_running(connection, self.tasks_started)
         attempts.finish(connection, self.finished)
