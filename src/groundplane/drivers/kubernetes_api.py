@@ -190,9 +190,12 @@ class Cluster:
 
     def _away(self, error: Exception) -> Unavailable:
         said = str(error) or type(error).__name__
+        other = "certificate" in said.lower()
         return Unavailable(
             f"the Kubernetes API server {self.server} does not answer: {said}",
-            hint="is it up, and reachable from here?",
+            hint="is it another cluster than it was? add the backend again, with its kubeconfig of now"
+            if other
+            else "is it up, and reachable from here?",
             code="backend_unavailable",
         )
 

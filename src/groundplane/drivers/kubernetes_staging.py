@@ -6,18 +6,16 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import tarfile
 import tempfile
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from groundplane.drivers.kubernetes_objects import BASE, master_of
-from groundplane.model.reasons import Fault, Reason
-from groundplane.spi import layout, wire
+from groundplane.model.reasons import Reason
+from groundplane.spi import conversions, layout, wire
 from groundplane.spi.blobs import BlobStore
 from groundplane.spi.launch import Launch, Observation, StageIn
 from groundplane.spi.snapshots import Entry, Manifest, digest_of
@@ -38,11 +36,17 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Staged:
-    """What the pod is told, what it needs of the storage first (key -> file or bytes), and what conversions lost."""
+    """What the pod is told, what it needs of the storage first (key -> file), and what conversions lost.
+
+    snapshot: the digest of the one that travels, "" for none. manifest: of one that the home does not have so. apart:
+    digests of its files that lie in place, and travel by themselves.
+    """
 
     order: str
-    uploads: dict[str, Path | bytes] = field(default_factory=dict[str, Path | bytes])
-    snapshot: Manifest | None = None
+    uploads: dict[str, Path] = field(default_factory=dict[str, Path])
+    snapshot: str = ""
+    manifest: Manifest | None = None
+    apart: set[str] = field(default_factory=set[str])
     lost: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
 
@@ -51,9 +55,12 @@ class Staging:
 
     def __init__(self, home: Path, store: BlobStore, control_plane: str) -> None:
         self._home = home
-        self.store = self._store = store
+        self.store = store
         self._attempts = f"attempts/{control_plane}/"
         self._there: set[str] = set()  # keys that the storage has: content, so they never change
+        self._travelling: set[str] = set()  # snapshots of which nothing lies in place: they travel as they are
+        self._carried: dict[Entry, Entry] = {}  # a file in place -> the same by its content
+        self._conversions: dict[StageIn, tuple[StageIn, tuple[str, ...]]] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -71,19 +78,16 @@ class Staging:
             digest = self._digest(Path(each.source))
             key = f"blobs/{digest}"
             staged.uploads[key] = Path(each.source)
-            urls[digest] = self._store.signed_get(key, _SIGNED_FOR)
+            urls[digest] = self.store.signed_get(key, _SIGNED_FOR)
             inputs.append(replace(each, source=str(layout.blob(INSIDE, digest)), source_name=""))
-        manifest = self._manifest(launch.snapshot)
-        digest = ""
-        if manifest is not None:
-            staged.snapshot = manifest
-            digest = digest_of(manifest.to_json())
+        staged.snapshot = digest = self._snapshot(launch.snapshot, staged)
+        urls |= {digest: self.store.signed_get(f"blobs/{digest}", _SIGNED_FOR) for digest in staged.apart}
         inside = replace(launch, inputs=tuple(inputs), snapshot=digest, container=None)
         nodes = launch.resources.nodes or 1
-        results = [self._store.signed_put(key, _SIGNED_FOR) for key in self._results(launch.attempt, nodes)]
+        results = [self.store.signed_put(key, _SIGNED_FOR) for key in self._results(launch.attempt, nodes)]
         order = {
             "launch": wire.plain(inside),
-            "snapshot": self._store.signed_get(_snapshot(digest), _SIGNED_FOR) if digest else "",
+            "snapshot": self.store.signed_get(_snapshot(digest), _SIGNED_FOR) if digest else "",
             "inputs": urls,
             **({"result": results[0]} if nodes == 1 else {"results": results, "master": master_of(launch.attempt)}),
         }
@@ -94,36 +98,36 @@ class Staging:
         """Everything that the storage lacks. Raises OSError and Unavailable."""
         for key, source in staged.uploads.items():
             self._once(key, source)
-        if staged.snapshot is not None:
-            key = _snapshot(digest_of(staged.snapshot.to_json()))
+        if staged.snapshot:
+            key = _snapshot(staged.snapshot)
             with self._alone(key):
                 if not self._has(key):
                     with tempfile.TemporaryDirectory(dir=self._scratch()) as folder:
                         packed = Path(folder, "snapshot.tar")
-                        self._pack(staged.snapshot, packed)
-                        self._store.put(key, packed)
+                        self._pack(staged, packed)
+                        self.store.put(key, packed)
                     self._there.add(key)
 
     def begun(self, attempt: str, nodes: int = 1) -> None:
         """Notes that the cluster has been told: whoever finds no Job from now on knows that it was taken away."""
-        self._store.put(f"{self._attempts}{attempt}/begun", str(nodes).encode() if nodes > 1 else b"")
+        self.store.put(f"{self._attempts}{attempt}/begun", str(nodes).encode() if nodes > 1 else b"")
 
     def has_begun(self, attempt: str) -> int:
         """On how many nodes; 0: the cluster has not been told."""
-        found = self._store.read(f"{self._attempts}{attempt}/begun")
+        found = self.store.read(f"{self._attempts}{attempt}/begun")
         return 0 if found is None else int(found or b"1")
 
     def forget(self, attempt: str, nodes: int = 1) -> None:
         """All that lies there for one attempt."""
-        self._store.delete([f"{self._attempts}{attempt}/begun", *self._results(attempt, nodes)])
+        self.store.delete([f"{self._attempts}{attempt}/begun", *self._results(attempt, nodes)])
 
     def forget_wholly(self, attempt: str) -> None:
         """The same, where nobody knows what that is."""
-        self._store.delete(list(self._store.listing(f"{self._attempts}{attempt}/")))
+        self.store.delete(list(self.store.listing(f"{self._attempts}{attempt}/")))
 
     def attempts(self) -> set[str]:
         """Those that something lies there for."""
-        return {key.removeprefix(self._attempts).partition("/")[0] for key in self._store.listing(self._attempts)}
+        return {key.removeprefix(self._attempts).partition("/")[0] for key in self.store.listing(self._attempts)}
 
     # --- back -------------------------------------------------------------------------------------------------------
 
@@ -132,7 +136,7 @@ class Staging:
         `log`. None when there is none. Raises OSError and Unavailable."""
         with tempfile.TemporaryDirectory(dir=self._scratch()) as folder:
             packed = Path(folder, "result.tar")
-            if not self._store.fetch(self._result(attempt, node), packed):
+            if not self.store.fetch(self._result(attempt, node), packed):
                 return None
             told: Observation | None = None
             with tarfile.open(packed) as tar:
@@ -178,16 +182,16 @@ class Staging:
     def _results(self, attempt: str, nodes: int) -> list[str]:
         return [self._result(attempt, node) for node in range(nodes)] if nodes > 1 else [self._result(attempt)]
 
-    def _once(self, key: str, source: Path | bytes) -> None:
+    def _once(self, key: str, source: Path) -> None:
         if key in self._there:
             return
         with self._alone(key):
             if not self._has(key):
-                self._store.put(key, source)
+                self.store.put(key, source)
                 self._there.add(key)
 
     def _has(self, key: str) -> bool:
-        if key not in self._there and self._store.has(key):
+        if key not in self._there and self.store.has(key):
             self._there.add(key)
         return key in self._there
 
@@ -200,71 +204,83 @@ class Staging:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _manifest(self, digest: str) -> Manifest | None:
-        """The snapshot's, in which nothing lies in place: large files travel too."""
-        if not digest:
-            return None
-        manifest = Manifest.from_json(layout.manifest(self._home, digest).read_bytes())
+    def _snapshot(self, digest: str, staged: Staged) -> str:
+        """The digest of the snapshot as it travels: large files do too, so that nothing of it lies in place."""
+        if not digest or digest in self._travelling:
+            return digest
+        manifest = self._manifest(digest)
         if not any(entry.source for entry in manifest.files):
-            return manifest
-        return replace(manifest, files=tuple(self._carried(entry) for entry in manifest.files))
+            self._travelling.add(digest)
+            return digest
+        files = tuple(self._carry(entry, staged) if entry.source else entry for entry in manifest.files)
+        staged.manifest = replace(manifest, files=files)
+        return digest_of(staged.manifest.to_json())
 
-    def _carried(self, entry: Entry) -> Entry:
-        if not entry.source:
-            return entry
+    def _manifest(self, digest: str) -> Manifest:
+        return Manifest.from_json(layout.manifest(self._home, digest).read_bytes())
+
+    def _carry(self, entry: Entry, staged: Staged) -> Entry:
+        """A file in place by its content, which is read once. Raises Refused when it has changed."""
         status = Path(entry.source).stat()
         if (status.st_size, status.st_mtime_ns) != (entry.size, entry.mtime_ns):
             text = f"{entry.path} has changed since the run was submitted: files this large are used in place"
             raise Refused(Reason("input_changed", text, "run it again"))
-        digest = self._digest(Path(entry.source))
-        self._once(f"blobs/{digest}", Path(entry.source))
-        return Entry(entry.path, entry.size, entry.executable, digest, source="")
+        with self._alone(entry.source):
+            if entry not in self._carried:
+                digest = self._digest(Path(entry.source))
+                self._carried[entry] = Entry(entry.path, entry.size, entry.executable, digest)
+        carried = self._carried[entry]
+        staged.uploads[f"blobs/{carried.sha256}"] = Path(entry.source)
+        staged.apart.add(carried.sha256)
+        return carried
 
-    def _pack(self, manifest: Manifest, target: Path) -> None:
+    def _pack(self, staged: Staged, target: Path) -> None:
         """The snapshot as a part of a home."""
-        data = manifest.to_json()
+        manifest = staged.manifest or self._manifest(staged.snapshot)
         with tarfile.open(target, "w") as tar:
-            _member(tar, f"snapshots/{digest_of(data)}.json", data)
-            for digest in sorted({entry.sha256 for entry in manifest.files}):
+            _member(tar, f"snapshots/{staged.snapshot}.json", manifest.to_json())
+            for digest in sorted({entry.sha256 for entry in manifest.files} - staged.apart):
                 tar.add(layout.blob(self._home, digest), str(layout.blob(Path(), digest)), recursive=False)
 
     def _digest(self, path: Path) -> str:
         """Blobs are called by theirs."""
-        if path.parent.parent == layout.blob(self._home, "00").parent.parent:
+        if self._is_blob(path):
             return path.name
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def _converted(self, launch: Launch, staged: Staged) -> list[StageIn]:
-        """The inputs, tables converted here: the pod's image has no reader of them."""
-        wanted = [each for each in launch.inputs if each.source_name]
-        if not wanted:
-            return list(launch.inputs)
-        folder = Path(tempfile.mkdtemp(dir=self._scratch(), prefix="convert-"))
-        try:
-            targets = {each.path: folder / str(number) / Path(each.path).name for number, each in enumerate(wanted)}
-            for target in targets.values():
-                target.parent.mkdir()
-            asked = [
-                {"source": each.source, "source_name": each.source_name, "target": str(targets[each.path])}
-                for each in wanted
-            ]
-            answers = _convert({"conversions": asked}, wanted)
-            found: dict[str, StageIn] = {}
-            for each, answer in zip(wanted, answers, strict=True):
-                if error := answer.get("error"):
-                    raise Refused(Reason(error["code"], error["message"], error.get("hint", "")))
-                if answer.get("lost"):
-                    staged.lost[each.path] = tuple(map(str, answer["lost"]))
-                digest = self._digest(targets[each.path])
-                with targets[each.path].open("rb") as content:
-                    self._keep(digest, content, folder)
-                found[each.path] = replace(each, source=str(layout.blob(self._home, digest)), source_name="")
-            return [found.get(each.path, each) for each in launch.inputs]
-        finally:
-            import shutil
+    def _is_blob(self, path: Path) -> bool:
+        return path.parent.parent == layout.blob(self._home, "00").parent.parent
 
-            shutil.rmtree(folder)
+    def _converted(self, launch: Launch, staged: Staged) -> list[StageIn]:
+        """The inputs, tables converted here, once for all tasks: the pod's image has no reader of them."""
+        done = {each.path: self._conversion(each) for each in conversions.wanted(launch.inputs)}
+        staged.lost = {path: lost for path, (_, lost) in done.items() if lost}
+        return [done[each.path][0] if each.path in done else each for each in launch.inputs]
+
+    def _conversion(self, wanted: StageIn) -> tuple[StageIn, tuple[str, ...]]:
+        """The same input as it comes to be, and what it lost on the way."""
+        with self._alone(f"{wanted.source} {wanted.source_name} {wanted.path}"):
+            known = self._conversions.get(wanted)
+            if known is not None and Path(known[0].source).exists():  # nothing keeps it there for ever
+                return known
+            with tempfile.TemporaryDirectory(dir=self._scratch()) as folder:
+                target = Path(folder, Path(wanted.path).name)
+                targets = {str(target): wanted}
+                done = subprocess.run(
+                    conversions.command(), input=conversions.request(targets), capture_output=True, check=False
+                )
+                said = done.stderr.decode(errors="replace")
+                lost, failed = conversions.answer(targets, done.stdout, done.returncode, said)
+                if failed is not None:
+                    raise Refused(failed)
+                digest = self._digest(target)
+                with target.open("rb") as content, tempfile.TemporaryDirectory(dir=self._scratch()) as scratch:
+                    self._keep(digest, content, Path(scratch))
+            made = replace(wanted, source=str(layout.blob(self._home, digest)), source_name="")
+            if self._is_blob(Path(wanted.source)):  # what lies in place may be another tomorrow
+                self._conversions[wanted] = made, lost.get(wanted.path, ())
+            return made, lost.get(wanted.path, ())
 
 
 def complete(path: Path, content: IO[bytes]) -> None:
@@ -276,26 +292,6 @@ def complete(path: Path, content: IO[bytes]) -> None:
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _convert(request: Mapping[str, Any], wanted: list[StageIn]) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-I", "-m", "groundplane.data"],
-        input=json.dumps(request).encode(),
-        capture_output=True,
-        check=False,
-    )
-    try:
-        answers: list[dict[str, Any]] = json.loads(done.stdout)["conversions"]
-    except (ValueError, KeyError, TypeError):
-        answers = []
-    if len(answers) != len(wanted):
-        names = ", ".join(f"{each.source_name} to {each.path}" for each in wanted)
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        text = f"converting {names} crashed (exit code {done.returncode}){': ' + last[0] if last else ''}"
-        hint = "check that the file is whole; give the step the file as it is, without a conversion"
-        raise Refused(Reason("conversion_failed", text, hint, Fault.USER))
-    return answers
 
 
 def _member(tar: tarfile.TarFile, name: str, data: bytes) -> None:

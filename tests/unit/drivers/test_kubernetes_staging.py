@@ -139,8 +139,15 @@ def test_a_large_file_travels_and_must_be_what_it_was(home: Path, store: Store, 
     entry = Entry("large.bin", status.st_size, source=str(large), mtime_ns=status.st_mtime_ns)
     wanted = snapshot(home, entry)
     staging = Staging(home, store, "mine")
-    order = json.loads(staging.prepare(launch(snapshot=wanted)).order)
+    staged = staging.prepare(launch(snapshot=wanted))
+    order = json.loads(staged.order)
     assert order["launch"]["snapshot"] != wanted  # the pod's own has nothing in place
+    staging.upload(staged)
+    (digest,) = order["inputs"]  # it comes by itself, once for all snapshots that have it
+    assert order["inputs"][digest] == f"http://store/blobs/{digest}?get=604800"
+    packed = members(store.content[f"snapshots/{order['launch']['snapshot']}.tar"])
+    (manifest,) = map(Manifest.from_json, packed.values())
+    assert [(each.path, each.sha256, each.source) for each in manifest.files] == [("large.bin", digest, "")]
     assert store.content[f"blobs/{hashlib.sha256(b'large').hexdigest()}"] == b"large"
     large.write_bytes(b"another")
     with pytest.raises(Refused) as refused:
