@@ -438,4 +438,5 @@ class KubernetesDriver(Images):
     # --- contract: images ---------------------------------------------------------------------------------------------
 
     def ping(self) -> None:
+        self.ask_again()
         self._run(lambda: self._cluster.ask("GET", "/version"))

@@ -29,7 +29,7 @@ class Images:
         self._registry = where
         self._plain = plain
         self._there: dict[str, float] = {}
-        self._away_until = 0.0
+        self._away: tuple[float, GroundError] | None = None  # until when nobody asks again, and what it said
         self.staging_image = ""
 
     def image_name(self, image: Image) -> str:
@@ -58,6 +58,10 @@ class Images:
     def use_staging(self, name: str) -> None:
         self.staging_image = f"{self._repository(name)}:{parse(name).tag}"
 
+    def ask_again(self) -> None:
+        """A registry that did not answer may do so now."""
+        self._away = None
+
     def _push(self, image: Image, blobs: Callable[[str], Path], progress: Progress, target: Reference) -> None:
         try:
             registry.push(blobs, image.manifest, target, progress, plain=self._plain)
@@ -68,12 +72,12 @@ class Images:
         name = f"{repository}@{version}"
         if time.monotonic() - self._there.get(name, -_BELIEVED) < _BELIEVED:
             return True
-        if time.monotonic() < self._away_until:  # this is asked in a transaction: it does not wait for it each time
-            return False
+        if self._away is not None and time.monotonic() < self._away[0]:  # a transaction does not wait for it each time
+            raise self._away[1]
         try:
             found = registry.has(parse(repository), version, plain=self._plain)
-        except GroundError:
-            self._away_until = time.monotonic() + _AWAY_FOR
+        except GroundError as error:
+            self._away = time.monotonic() + _AWAY_FOR, error
             raise
         if not found:
             self._there.pop(name, None)
