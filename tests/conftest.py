@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,6 +58,20 @@ def tiny_image(docker_engine: str, tmp_path_factory: pytest.TempPathFactory) -> 
     images = Images(docker_engine)
     yield images.load(tmp_path_factory.mktemp("tiny") / "tiny.tar")
     images.forget()
+
+
+@pytest.fixture(scope="session")
+def examples_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of a Python with what the examples import, as a reader would make it."""
+    root, folder = Path(__file__).parents[1], tmp_path_factory.mktemp("python") / "venv"
+    uv = shutil.which("uv") or str(root / ".uv" / "bin" / "uv")
+    for command in (
+        [uv, "venv", "--quiet", "--python", str(Path(sys.executable).resolve()), str(folder)],
+        [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "ipykernel", "-r",
+         str(root / "examples" / "trial" / "requirements.txt")],
+    ):  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True, timeout=200)
+    return folder / "bin"
 
 
 @pytest.fixture(scope="session")

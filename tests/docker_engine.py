@@ -42,12 +42,22 @@ def can_start() -> bool:
 
 class Daemon:
     """`dockerd` with everything of its own below `folder`, a bridge, and a short folder for its sockets, whose paths
-    have 100 bytes. Without a bridge (`--bridge=none`) it would delete that of another engine of this machine."""
+    have 100 bytes. Without a bridge (`--bridge=none`) it would delete that of another engine of this machine.
 
-    def __init__(self, folder: Path, *, live_restore: bool = False, options: Sequence[str] = ()) -> None:
+    in_memory: its images lie in memory while it lives. To delete those of some languages, tens of thousands of files,
+    takes a disk up to minutes.
+    """
+
+    def __init__(
+        self, folder: Path, *, live_restore: bool = False, options: Sequence[str] = (), in_memory: bool = False
+    ) -> None:
         self.folder = folder
         self.live_restore = live_restore
         folder.mkdir(parents=True, exist_ok=True)
+        if in_memory:
+            data = folder / "data"
+            data.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=711", "tmpfs", str(data)], check=True)
         self._short = Path(tempfile.mkdtemp(prefix="gdk"))
         self.socket = self._short / "docker.sock"
         self.url = f"unix://{self.socket}"

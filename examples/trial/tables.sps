@@ -42,4 +42,5 @@ VARIABLE LABELS
   upper 'Upper bound'.
 FORMATS patients deaths (F5.0) pyears rate lower upper (F8.1).
 LIST VARIABLES=stage treatment patients deaths pyears rate lower upper.
-SAVE OUTFILE='rates.sav' /KEEP=stage treatment patients deaths pyears rate lower upper.
+SAVE TRANSLATE /OUTFILE='rates.csv' /TYPE=CSV /REPLACE /FIELDNAMES /CELLS=VALUES
+  /KEEP=stage treatment patients deaths pyears rate lower upper.

@@ -1,4 +1,5 @@
-"""The suite that every driver passes."""
+"""The suite that every driver passes whose work is one launch at a time. To Kubeflow's a launch is a task of a pipeline
+that runs whole: what it owes of the contract is in tests/integration/test_kubeflow_driver.py."""
 
 from __future__ import annotations
 

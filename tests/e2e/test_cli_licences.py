@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -75,11 +76,13 @@ def test_a_pipeline_says_which_step_waits(ground: Ground, go: Path) -> None:
     ground("licences", "set", "sh", "--seats", "1")
     holder = start(ground, "hold.sh")
     until(lambda: pool(ground)["used"] == 1, "the seat is taken")
-    following = ground.start("run", "p")
-    assert following.stderr is not None
-    assert following.stderr.readline().decode().rstrip().startswith("a  waits for a seat of sh: 1 of 1 taken by run ")
+    following, quiet = ground.start("run", "p"), ground.start("run", "p", "--json")
+    for each in (following, quiet):
+        assert each.stderr is not None
+        assert each.stderr.readline().decode().rstrip().startswith("a  waits for a seat of sh: 1 of 1 taken by run ")
     go.touch()
     following.communicate(timeout=60)
+    assert json.loads(quiet.communicate(timeout=60)[0])["state"] == "succeeded"
     assert (following.returncode, ground.json("runs", "show", holder)["state"]) == (0, "succeeded")
 
 

@@ -38,26 +38,12 @@ class Shown(NamedTuple):
     lines: tuple[str, ...]
 
 
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of a Python with what the examples import, as a reader would make it."""
-    folder = tmp_path_factory.mktemp("python") / "venv"
-    uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
-    for command in (
-        [uv, "venv", "--quiet", "--python", str((BIN / "python").resolve()), str(folder)],
-        [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "ipykernel", "-r",
-         str(ROOT / "examples" / "trial" / "requirements.txt")],
-    ):  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True, timeout=200)
-    return folder / "bin"
-
-
 @pytest.fixture
-def reader(tmp_path: Path, environment: Path) -> Iterator[Ground]:
+def reader(tmp_path: Path, examples_python: Path) -> Iterator[Ground]:
     """Somebody who reads a page and types what it says."""
     ground = Ground(tmp_path)
-    ground.env["PATH"] = f"{environment}:{ground.env['PATH']}"
-    ground.env["VIRTUAL_ENV"] = str(environment.parent)
+    ground.env["PATH"] = f"{examples_python}:{ground.env['PATH']}"
+    ground.env["VIRTUAL_ENV"] = str(examples_python.parent)
     shutil.copytree(ROOT / "examples", ground.work / "examples")
     yield ground
     ground.close()

@@ -335,6 +335,24 @@ def test_a_pipeline_here_and_there(ground: Ground) -> None:
     assert re.findall(r"\b(0|1000)\b", said) == [str(os.geteuid()), "1000", str(os.geteuid())]
 
 
+def test_a_step_that_names_none_has_the_projects_environment_for_its_toolchain(ground: Ground) -> None:
+    ground.write("a.sh", "id -u")
+    project = '[project]\nname = "trial"\n[pipelines.p.steps.a]\nrun = "a.sh"\n'
+    ground.write("ground.toml", f'{project}[environments.r]\ntoolchain = "r"\n[environments.sh]\ntoolchain = "shell"\n')
+    for words, where in ((["p"], "sh"), (["a.sh"], "sh")):
+        assert ground.json("plan", *words, "--on", "docker")["steps"][0]["runs_in"] == where
+    here, there = (ground("run", "p", "--on", on, "--fresh") for on in ("local", "docker"))
+    assert (here.stdout.strip(), there.stdout.strip()) == (str(os.geteuid()), "1000")
+    assert "environment 'sh' is not in ground.lock" in there.stderr and "ground.lock" not in here.stderr
+
+    ground.write("ground.toml", f'{project}[environments.a]\ntoolchain = "sh"\n[environments.b]\ntoolchain = "shell"\n')
+    said = ground("run", "p", "--on", "docker", code=2).stderr
+    assert "step 'a' says no environment, and ground.toml has 2 for shell" in said
+    assert "--env: a, b" in said
+    assert ground.json("plan", "p", "--on", "docker", "--env", "b")["steps"][0]["runs_in"] == "b"
+    ground("run", "p", "--on", "local")
+
+
 # --- limits ---------------------------------------------------------------------------------------------------------
 
 

@@ -112,6 +112,46 @@ def test_secrets_lie_in_one_file_for_its_owner_alone(site: Site) -> None:
     assert "secret" not in [each["name"] for each in site.ground.json("backends", "list")]
 
 
+def test_a_backend_that_has_lost_its_credentials_holds_up_nothing_else(site: Site) -> None:
+    ground = site.ground
+    site.add("lost")
+    ground.write("do.sh", "echo begun; sleep 15; echo done\n")
+    run = ground.json("run", "do.sh", "--on", "lost", "--fresh", "--detach")["id"]
+    eventually(lambda: ground.json("runs", "show", run)["state"] == "running")
+    ground("down")
+    kept = ground.home / "backends" / "lost.json"
+    kept.write_text("{")
+    ground.write("here.sh", "echo here\n")
+    assert ground("run", "here.sh").stdout.startswith("here")
+    (found,) = json.loads(ground("backends", "check", "lost", "--json", code=3).stdout)
+    assert (found["ok"], found["driver"]) == (False, "kubernetes")
+    assert "credentials of backend 'lost'" in found["message"] and str(kept) in found["message"]
+    assert "ground backends add lost" in found["hint"]
+    assert {each["name"]: each["ok"] for each in ground.json("backends", "list")}["k8s"] is True
+    refused = ground("run", "here.sh", "--on", "lost", "--fresh", code=3)
+    assert "credentials of backend 'lost'" in refused.stderr and "ground backends add lost" in refused.stderr
+    assert site.add("lost")["ok"]
+    ground("runs", "wait", run)
+    assert ground("runs", "logs", run).stdout == "begun\ndone\n"
+    assert ground.json("runs", "show", run)["tasks"][0]["attempts"] == 1
+    kept.unlink()
+    ground("backends", "rm", "lost")
+
+
+def test_what_a_bucket_has_thrown_away_is_sent_again(site: Site) -> None:
+    """A lifecycle rule that is eager. The pod asks for a minute: what it wants may still be on its way up."""
+    site.ground.write("data.txt", "given\n")
+    site.ground.write("do.sh", "cat data.txt\n")
+    assert site.ground("run", "do.sh", "--on", "k8s", "--fresh").stdout.startswith("given\n")
+    store = site.store()
+    sent = [*store.listing("snapshots/"), *store.listing("blobs/")]
+    assert sent
+    store.delete(sent)
+    done = site.ground.json("run", "do.sh", "--on", "k8s", "--fresh", patience=240)
+    assert (done["state"], done["tasks"][0]["attempts"]) == ("succeeded", 2)
+    assert site.ground("runs", "logs", done["id"]).stdout.splitlines()[-1] == "given"
+
+
 def user_secrets() -> list[str]:
     """What proves who the tests' own user is."""
     (user,) = json.loads(kubeconfig.read(None, ""))["users"]

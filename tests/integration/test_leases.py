@@ -17,11 +17,11 @@ import pytest
 from groundplane.client import Client
 from groundplane.engine.errands import Errands
 from groundplane.model.reasons import Reason
-from groundplane.services import leases
+from groundplane.services import fetching, leases
 from groundplane.spi.launch import Launch
-from groundplane.store import tasks
+from groundplane.store import attempts, tasks
 from tests.integration.conftest import end_agents
-from tests.planes import PATIENCE, Ground, Shared, task
+from tests.planes import PATIENCE, Ground, Seat, Shared, task
 from tests.postgres import Postgres
 
 FAN = """
@@ -141,11 +141,43 @@ def test_urls_that_a_gone_one_was_fetching_are_fetched(
         meanwhile.setattr(Errands, "add", lambda self, errands: None)
         uid = first.submit('[pipelines.p.steps.a]\ncommand = ["/fake/a"]\ninputs = { "x" = "http://127.0.0.1:9/x" }\n')
         with first.platform.database.read() as connection:
-            first.until(lambda: tasks.with_ready(connection, 2))
+            first.until(lambda: tasks.with_ready(connection, 2, ""))
         first.close(killed=True)
     run = second.wait(uid)
     assert run.reason is not None
     assert run.reason.code == "missing_input"  # nothing listens there
+
+
+class Sited(Seat):
+    """Its work, snapshots and credentials lie in one home."""
+
+    def __init__(self, backend: Shared, site: str) -> None:
+        super().__init__(backend)
+        self.site = site
+
+
+def test_what_lies_in_another_home_is_left_alone(
+    tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, project = postgres.create(), tmp_path / "project"
+    here, there = (
+        Ground(tmp_path / name, project, url, Sited(Shared(tmp_path / name), name)).start()
+        for name in ("here", "there")
+    )
+    here.play(a={"delay": 60})
+    running = here.submit('[pipelines.p.steps.a]\ncommand = ["/fake/a"]\n')
+    here.until_task(running, "a", "running")
+    monkeypatch.setattr(Errands, "add", lambda self, errands: None)
+    here.submit('[pipelines.p.steps.b]\ncommand = ["/fake/b"]\ninputs = { "x" = "http://127.0.0.1:9/x" }\n')
+    here.until(lambda: fetching.unfinished(here.platform, "here"))
+    assert fetching.unfinished(there.platform, "there") == []
+    with there.platform.database.write() as connection:
+        ever = 2**62
+        assert attempts.adopt(connection, there.platform.holder, "there", ever) == 0
+        assert tasks.claimable(connection, "local", "there", 9) == []
+        assert attempts.adopt(connection, there.platform.holder, "here", ever) == 1
+    for each in (here, there):
+        each.close()
 
 
 # --- two processes ------------------------------------------------------------------------------------------------

@@ -30,6 +30,10 @@ from tests.docker_engine import responds
 from tests.parts import require
 
 
+def digest_of(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
 class Handler(BaseHTTPRequestHandler):
     """As much of a registry as pushes need; `server` says what it asks for and how it misbehaves."""
 
@@ -77,7 +81,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def content(self, path: str, query: dict[str, str], body: bytes) -> None:
         server = self.server
-        if self.command == "HEAD":
+        if self.command in ("HEAD", "GET") and "/manifests/" in path:
+            manifest = server.manifests.get(path)
+            told = {"Docker_Content_Digest": digest_of(manifest)} if manifest and server.tells else {}
+            self.answer(200 if manifest else 404, manifest or b"", **told)
+        elif self.command == "HEAD":
             digest = path.rpartition("/")[2]
             size = len(server.blobs.get((path.split("/blobs/")[0], digest), b""))
             self.answer(200 if size else 404)
@@ -112,6 +120,7 @@ class Small(ThreadingHTTPServer):
         self.kind = ""
         self.status = 0
         self.cut = False
+        self.tells = True  # digests of manifests in a header
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         self.tokens: list[tuple[str, dict[str, list[str]]]] = []
         self.blobs: dict[tuple[str, str], bytes] = {}
@@ -204,6 +213,44 @@ def test_an_identity_token_is_changed_for_one_of_the_registry(small: Small, stor
     assert push(store, image(store, tmp_path, "one"), f"{small.address}/x", tmp_path).pushed_bytes
     (_, form) = small.tokens[0]
     assert form["grant_type"] == ["refresh_token"]
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_tag_is_resolved_to_the_digest_of_its_manifest(small: Small, tmp_path: Path, tells: bool) -> None:
+    small.tells = tells
+    index = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+    small.manifests["/v2/team/x/manifests/1"] = small.manifests["/v2/team/x/manifests/latest"] = index
+    for name in (f"{small.address}/team/x:1", f"{small.address}/team/x"):
+        assert registry.digest_of(reference.parse(name), folder=tmp_path) == digest_of(index)
+    assert registry.digest_of(reference.parse(f"{small.address}/team/x:2"), folder=tmp_path) == ""
+    missing = f"{small.address}/team/x:1@sha256:{'0' * 64}"
+    assert registry.digest_of(reference.parse(missing), folder=tmp_path) == ""
+
+
+@pytest.mark.parametrize("kind", ["basic", "bearer"])
+def test_who_reads_asks_for_no_more_than_that(kind: str, small: Small, tmp_path: Path) -> None:
+    small.kind = kind
+    small.manifests["/v2/team/x/manifests/1"] = b"{}"
+    target = reference.parse(f"{small.address}/team/x:1")
+    with pytest.raises(Denied, match="an anonymous user"):
+        registry.digest_of(target, folder=tmp_path)
+    login(tmp_path, small.address, username="me", password="secret")
+    assert registry.digest_of(target, folder=tmp_path) == digest_of(b"{}")
+    assert all(asked["scope"] == ["repository:team/x:pull"] for _, asked in small.tokens)
+    assert len(small.tokens) == (2 if kind == "bearer" else 0)
+
+
+def test_a_registry_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(registry, "_ANSWERS_WITHIN", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        target = reference.parse(f"127.0.0.1:{silent.getsockname()[1]}/x:1")
+        with pytest.raises(Outside, match="timed out") as told:
+            registry.digest_of(target, folder=tmp_path)
+        silent.accept()[0].close()
+        silent.settimeout(0)
+        with pytest.raises(BlockingIOError):  # it was asked once
+            silent.accept()
+    assert told.value.code == "registry_unavailable"
 
 
 def test_an_upload_that_breaks_begins_anew(small: Small, store: ImageStore, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ QUESTIONS = {
     "claimable": lambda c: tasks.claimable(c, "local", "here", 10),
     "all_held": lambda c: attempts.all_held(c, "me"),
     "held": lambda c: attempts.held(c, "me", ["a"]),
-    "with_ready": lambda c: tasks.with_ready(c, 2),
+    "with_ready": lambda c: tasks.with_ready(c, 2, "here"),
     "reusable": lambda c: tasks.reusable(c, "key"),
     "of_run": lambda c: tasks.of_run(c, 1),
     "artifacts": lambda c: tasks.artifacts_of_run(c, 1),

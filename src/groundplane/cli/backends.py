@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -74,17 +75,26 @@ def check(names: tuple[str, ...], as_json: bool) -> int:
 
 @click.command()
 @click.argument("name")
-@click.option("--driver", required=True, metavar="DRIVER", help="How work runs there: docker or kubernetes.")
+@click.option("--driver", required=True, metavar="DRIVER", help="How work runs there: docker, kubernetes or kubeflow.")
 @click.option("--host", metavar="URL", help="docker: unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST.")
 @click.option("--tls", metavar="DIR", help="docker: folder with ca.pem, cert.pem and key.pem, where it asks for them.")
 @click.option("--kubeconfig", metavar="FILE", help="kubernetes: else KUBECONFIG, else ~/.kube/config.")
 @click.option("--context", metavar="C", help="kubernetes: of the kubeconfig; else its current one.")
-@click.option("--namespace", metavar="NS", help="kubernetes: one that is there, for all projects; else one a project.")
+@click.option("--url", metavar="URL", help="kubeflow: where Kubeflow Pipelines answers, without `/apis`.")
+@click.option(
+    "--namespace",
+    metavar="NS",
+    help="kubernetes: one that is there for all projects, else one a project. kubeflow: yours, where there are many.",
+)
 @click.option("--queue", metavar="QUEUE", help="kubernetes: Kueue's LocalQueue (or ClusterQueue, without --namespace).")
 @click.option(
     "--image-registry", metavar="[http://]HOST[:PORT][/PREFIX]", help="kubernetes: where its nodes pull from."
 )
-@click.option("--storage", metavar="s3://BUCKET/PREFIX", help="kubernetes: what work is staged through.")
+@click.option(
+    "--storage",
+    metavar="s3://BUCKET/PREFIX",
+    help="kubernetes: what work is staged through. kubeflow: where it is to keep artifacts, else its API gives them.",
+)
 @click.option("--patience", metavar="TIME", help="kubernetes: how long an image or a place is waited for (10m).")
 @click.option("--priority", metavar="CLASS", help="kubernetes: its pods' PriorityClass.")
 @click.option("--account", metavar="NAME", help="kubernetes: its pods' service account.")
@@ -95,7 +105,8 @@ def check(names: tuple[str, ...], as_json: bool) -> int:
 def add(name: str, driver: str, as_json: bool, **given: str | None) -> None:
     """Add a backend called NAME; `--on NAME` then runs work there.
 
-    For kubernetes, the kubeconfig and the AWS_* variables are read here, and kept for you alone (mode 0600).
+    The kubeconfig of kubernetes, KF_PIPELINES_TOKEN of kubeflow, and the AWS_* variables for the storage of both are
+    read here, and kept for you alone (mode 0600).
     """
     from groundplane.cli import output
     from groundplane.client import Client
@@ -108,6 +119,15 @@ def add(name: str, driver: str, as_json: bool, **given: str | None) -> None:
 
         found = kubeconfig.read(options.pop("kubeconfig", None), options.get("context", ""))
         options |= {"kubeconfig": found, "variables": kubeconfig.storage_variables()}
+    if driver == "kubeflow":
+        if token := os.environ.get("KF_PIPELINES_TOKEN"):
+            options["token"] = token
+        elif path := os.environ.get("KF_PIPELINES_SA_TOKEN_PATH"):
+            options["token_file"] = str(Path(path).absolute())
+        if "storage" in options:
+            from groundplane.client import kubeconfig
+
+            options["variables"] = kubeconfig.storage_variables()
     with Client() as client:
         backend = client.add_backend(name, driver, options)
     if as_json:

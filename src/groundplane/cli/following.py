@@ -75,14 +75,14 @@ def rerun_and_follow(client: Client, ref: str, *, failed: bool, environment: dic
 
 
 def follow(client: Client, run_id: str, *, as_json: bool, lone: bool, logs: bool = True) -> RunDocument:
-    """The run when it has ended, its log and progress having been shown (not with `as_json`)."""
+    """The run when it has ended, its log and progress having been shown; with `as_json` no more than what work waited
+    for."""
     from groundplane.cli.progress import Progress, Waiting
     from groundplane.model.documents import ProgressDocument, RunDocument
 
-    if as_json:
-        return client.wait(run_id)
-    progress, waiting = None if lone else Progress(sys.stderr), Waiting(sys.stderr)
-    for event in client.follow(run_id, logs=logs, progress=not lone, waiting=lone):
+    brief = lone or as_json
+    progress, waiting = None if brief else Progress(sys.stderr), Waiting(sys.stderr, lone=lone)
+    for event in client.follow(run_id, logs=logs and not as_json, progress=not brief, waiting=brief):
         if isinstance(event, RunDocument):
             if progress:
                 progress.clear()

@@ -9,6 +9,7 @@ from typing import TextIO
 from groundplane.cli.output import coloured, paint, printable, seconds_between
 from groundplane.model.documents import ProgressDocument, TaskDocument
 from groundplane.model.quantities import format_duration
+from groundplane.model.reasons import Reason
 from groundplane.model.states import FINAL
 
 _ACTIVE = ("starting", "running", "stopping")
@@ -61,6 +62,7 @@ class Progress:
         if reason is not None and f"{step}/{reason.code}" not in self._told:
             self._told.add(f"{step}/{reason.code}")
             lines.append(f"{step}  {printable(reason.message)}")
+            lines += _hint(reason)
         return lines
 
     def draw(self) -> None:
@@ -92,18 +94,33 @@ class Progress:
 
 
 class Waiting:
-    """What a lone script waits for before it can start, a line whenever that is another thing."""
+    """What work waits for before it can start, where nothing else of its progress is told: of a lone script a line
+    whenever that is another thing, of a pipeline's step one for each kind."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, lone: bool) -> None:
         self._stream = stream
-        self._told = ""
+        self._lone = lone
+        self._told: dict[str, str] = {}
+        self._kinds: set[tuple[str, str]] = set()
 
     def update(self, progress: ProgressDocument) -> None:
         """Tells it, when it is new."""
         for task in progress.changed:
-            if task.waiting is not None and task.waiting.message != self._told:
-                self._told = task.waiting.message
-                print(printable(self._told), file=self._stream, flush=True)
+            reason = task.waiting
+            if reason is None:
+                continue
+            kind = (task.step, reason.code)
+            known, fresh = self._told.get(task.step), kind not in self._kinds
+            if fresh or (self._lone and reason.message != known):
+                self._told[task.step] = reason.message
+                self._kinds.add(kind)
+                text = printable(reason.message)
+                lines = [text if self._lone else f"{task.step}  {text}", *(_hint(reason) if fresh else ())]
+                print("\n".join(lines), file=self._stream, flush=True)
+
+
+def _hint(reason: Reason) -> list[str]:
+    return [f"hint: {printable(reason.hint)}"] if reason.hint else []
 
 
 def _ended(step: str, tasks: list[TaskDocument], stream: TextIO) -> str:

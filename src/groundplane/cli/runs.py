@@ -81,6 +81,7 @@ def show(run_id: str, as_json: bool) -> None:
             ("finished", output.when(run.finished_at)),
             ("reason", "" if reason is None else f"{reason.message} ({reason.code}, {reason.fault})"),
             ("hint", "" if reason is None else reason.hint),
+            *(("warning", warning) for warning in run.warnings),
             ("again of", run.rerun_of or ""),
             ("metrics", ", ".join(f"{name} {value}" for name, value in run.metrics.items())),
         ]

@@ -50,10 +50,13 @@ def tree(run: RunDocument, stream: TextIO) -> None:
     for task in run.tasks:
         steps.setdefault(printable(task.step), []).append(task)
     columns = max(map(width, steps), default=0)
-    marks = ("├─", "└─") if (stream.encoding or "").lower().startswith("utf") else ("|-", "`-")
+    marks = ("├─", "└─", "│ ") if (stream.encoding or "").lower().startswith("utf") else ("|-", "`-", "| ")
     for number, (step, tasks) in enumerate(steps.items()):
-        mark = marks[number == len(steps) - 1]
-        print(f"{mark} {padded_to(step, columns)}  {_step(tasks, stream)}", file=stream)
+        last = number == len(steps) - 1
+        print(f"{marks[last]} {padded_to(step, columns)}  {_step(tasks, stream)}", file=stream)
+        waiting = _waiting(tasks)
+        if waiting is not None and waiting.hint:
+            print(f"{'  ' if last else marks[2]} {' ' * columns}  hint: {printable(waiting.hint)}", file=stream)
 
 
 def _step(tasks: list[TaskDocument], stream: TextIO) -> str:
@@ -66,15 +69,21 @@ def _step(tasks: list[TaskDocument], stream: TextIO) -> str:
         state = ", ".join(f"{count} {paint(name, stream)}" for name, count in states.items())
     spans = [s for t in tasks if (s := seconds_between(t.started_at, t.finished_at)) is not None]
     engine = f"{tasks[0].engine} {tasks[0].engine_version}".strip()
+    waiting = _waiting(tasks)
     parts = [
         state,
         "reused" if all(t.reused for t in tasks) else format_duration(max(spans)) if spans else "",
         engine,
         f"{sum(t.attempts for t in tasks)} attempts" if any(t.attempts > 1 for t in tasks) else "",
         _names([o.name for t in tasks[:_SHOWN] for o in t.outputs]),
-        next((printable(t.waiting.message) for t in tasks if t.waiting is not None), ""),
+        printable(waiting.message) if waiting is not None else "",
     ]
     return "  ".join(filter(None, parts))
+
+
+def _waiting(tasks: list[TaskDocument]) -> Reason | None:
+    """What the first of them that waits waits for."""
+    return next((task.waiting for task in tasks if task.waiting is not None), None)
 
 
 def _names(names: list[str]) -> str:

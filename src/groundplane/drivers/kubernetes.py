@@ -15,15 +15,16 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from groundplane.drivers import kubernetes_backend, kubernetes_checks
+from groundplane.drivers import kubernetes_backend, kubernetes_checks, secrets
 from groundplane.drivers import kubernetes_objects as objects
 from groundplane.drivers import kubernetes_reasons as reasons
 from groundplane.drivers.kubernetes_api import Cluster, Refused
 from groundplane.drivers.kubernetes_following import CANCELLED, Following
 from groundplane.drivers.kubernetes_images import Images
-from groundplane.drivers.kubernetes_nodes import Followed, News, remembered
+from groundplane.drivers.kubernetes_nodes import Followed, remembered
 from groundplane.drivers.kubernetes_staging import INSIDE, Staging
 from groundplane.drivers.kubernetes_staging import Refused as Unstageable
+from groundplane.drivers.news import News
 from groundplane.model.errors import Unavailable
 from groundplane.model.reasons import Fault, Reason
 from groundplane.spi import layout
@@ -46,8 +47,8 @@ _MOST_ORDER = 900 * 1024
 
 
 class KubernetesDriver(Images):
-    """See `spi.driver.Driver` and, of its extras, `CanRunImages`, `NeedsStaging`, `CanQueue`, `CanSpanNodes`,
-    `CanCollectGarbage` and `KeepsSecrets`."""
+    """See `spi.driver.Driver` and, of its extras, `CanRunImages`, `NeedsStaging`, `PullsImages`, `CanQueue`,
+    `CanSpanNodes`, `CanCollectGarbage` and `KeepsSecrets`."""
 
     waiting_room = 1000
     """Tasks that are handed over and do not run yet: the cluster has a queue of its own."""
@@ -67,6 +68,7 @@ class KubernetesDriver(Images):
         self._cluster: Cluster
         self._following: Following
         self._staging: Staging
+        self._endpoint: str  # of the storage
         self._namespaces: dict[str, asyncio.Task[None]] = {}
         self._slots: asyncio.Semaphore
         self._running: set[asyncio.Future[None]] = set()
@@ -74,11 +76,11 @@ class KubernetesDriver(Images):
     @staticmethod
     def configured(home: Path, name: str, options: Mapping[str, str]) -> KubernetesDriver:
         """A backend that somebody adds; see `kubernetes_backend`."""
-        return KubernetesDriver(home, name, kubernetes_backend.read(home, name, options))
+        return KubernetesDriver(home, name, kubernetes_backend.read(options))
 
     public = staticmethod(kubernetes_backend.public)
     keep = staticmethod(kubernetes_backend.keep)
-    forget = staticmethod(kubernetes_backend.forget)
+    forget = staticmethod(secrets.forget)
 
     # --- the event loop -----------------------------------------------------------------------------------------------
 
@@ -101,14 +103,14 @@ class KubernetesDriver(Images):
             if self._closed:
                 raise Unavailable("this driver has been closed")
             if self._loop is None:
-                staging = Staging(
-                    self._home, open_store(self._backend.storage, self._backend.variables), self._control_plane
-                )
+                given = self._backend.secrets or kubernetes_backend.secrets(self._home, self._name)
+                self._endpoint = given.endpoint
+                staging = Staging(self._home, open_store(self._backend.storage, given.variables), self._control_plane)
                 loop = asyncio.new_event_loop()
 
                 async def begin() -> None:
                     self._slots = asyncio.Semaphore(_AT_ONCE)
-                    self._cluster = Cluster(self._backend.kubeconfig, self._backend.context)
+                    self._cluster = Cluster(given.kubeconfig, self._backend.context)
                     self._staging = staging
                     self._following = Following(
                         self._home,
@@ -151,7 +153,8 @@ class KubernetesDriver(Images):
 
     @property
     def site(self) -> str:
-        return ""
+        """Jobs carry the home's id, and credentials, snapshots and results lie in it."""
+        return self._control_plane
 
     def support(self, attempt: str) -> str:
         return str(layout.support(INSIDE, attempt))
@@ -303,7 +306,7 @@ class KubernetesDriver(Images):
             mine, queue = self._control_plane, self._backend.placing.queue
             if await self._cluster.get("Namespace", namespace) is None:
                 await self._cluster.create(objects.namespace(namespace, mine))
-            for policy in objects.network_policies(namespace, mine, self._backend.endpoint):
+            for policy in objects.network_policies(namespace, mine, self._endpoint):
                 await self._cluster.create(policy)
             if queue:
                 await self._cluster.create(objects.local_queue(namespace, mine, queue))
@@ -438,5 +441,4 @@ class KubernetesDriver(Images):
     # --- contract: images ---------------------------------------------------------------------------------------------
 
     def ping(self) -> None:
-        self.ask_again()
         self._run(lambda: self._cluster.ask("GET", "/version"))

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundplane.drivers import secrets as kept
 from groundplane.drivers.kubernetes_objects import Placing
-from groundplane.model.errors import Invalid, Unavailable
+from groundplane.model.errors import Invalid
 from groundplane.model.quantities import parse_duration
-from groundplane.spi import files
 from groundplane.spi.blobs import kind_of
 
 _SECRETS = ("kubeconfig", "variables")
@@ -21,18 +21,26 @@ _PATIENCE = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """kubeconfig: JSON of one without references to files, "" for the service account of the pod that this runs in.
-    registry: with prefix. plain: spoken to without TLS. patience: seconds that an image or a place is waited for."""
+    """registry: with prefix. plain: spoken to without TLS. patience: seconds that an image or a place is waited for.
+    secrets: as they were given; None where the home has them."""
 
-    kubeconfig: str
     context: str
     namespace: str
     registry: str
     plain: bool
     storage: str
-    variables: Mapping[str, str]
     patience: float
     placing: Placing
+    secrets: Secrets | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secrets:
+    """kubeconfig: JSON of one without references to files, "" for the service account of the pod that this runs in.
+    variables: that the storage is reached by."""
+
+    kubeconfig: str
+    variables: Mapping[str, str]
 
     @property
     def endpoint(self) -> str:
@@ -47,20 +55,28 @@ def public(options: Mapping[str, str]) -> dict[str, str]:
 
 
 def keep(home: Path, name: str, options: Mapping[str, str]) -> None:
-    """Puts the secrets among the options into a file of mode 0600."""
-    secrets = {key: options[key] for key in _SECRETS if options.get(key)}
-    path = _path(home, name)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files.write(path, json.dumps(secrets).encode(), mode=0o600, durable=True)
+    """Keeps the secrets among the options."""
+    if any(key in options for key in _SECRETS):  # or what is there stays
+        kept.keep(home, name, {key: options[key] for key in _SECRETS if options.get(key)})
 
 
-def forget(home: Path, name: str) -> None:
-    """Its secrets are gone."""
-    _path(home, name).unlink(missing_ok=True)
+def secrets(home: Path, name: str) -> Secrets:
+    """As they were kept. Raises Unavailable where the home does not have them, or has them damaged."""
+    found = kept.read(home, name)
+    try:
+        return _secrets(found)
+    except ValueError as error:
+        raise kept.unreadable(home, name, f"is damaged: {error}") from None
 
 
-def read(home: Path, name: str, options: Mapping[str, str]) -> Backend:
-    """The backend as it was added. Raises Invalid, and Unavailable when its secrets are not here."""
+def _secrets(given: Mapping[str, str]) -> Secrets:
+    variables: dict[str, str] = json.loads(given.get("variables") or "{}")
+    return Secrets(given.get("kubeconfig", ""), variables)
+
+
+def read(options: Mapping[str, str]) -> Backend:
+    """The backend as it was added. Raises Invalid. Its secrets are not looked for: one that has lost them must not keep
+    a control plane, and all other backends, from starting."""
     unknown = sorted(set(options) - {*_SECRETS, *_PLAIN, *_LISTS})
     if unknown:
         raise Invalid(f"driver 'kubernetes' knows no {', '.join(unknown)}", hint="ground backends add --help")
@@ -71,26 +87,15 @@ def read(home: Path, name: str, options: Mapping[str, str]) -> Backend:
                 hint="--image-registry [http://]HOST[:PORT][/PREFIX] --storage s3://BUCKET/PREFIX",
             )
     kind_of(options["storage"])
-    secrets = {key: options[key] for key in _SECRETS if key in options}
-    if not secrets:
-        try:
-            secrets = json.loads(_path(home, name).read_text())
-        except FileNotFoundError:
-            raise Unavailable(
-                f"the credentials of backend {name!r} are not in this home",
-                hint=f"ground backends rm {name}, and add it again from here",
-            ) from None
     scheme, found, rest = options["image_registry"].rpartition("://")
     if found and scheme not in ("http", "https"):
         raise Invalid(f"a registry is spoken to by http or https, not {scheme}", hint="--image-registry [http://]HOST")
     return Backend(
-        kubeconfig=secrets.get("kubeconfig", ""),
         context=options.get("context", ""),
         namespace=options.get("namespace", ""),
         registry=rest.rstrip("/"),
         plain=scheme == "http",
         storage=options["storage"],
-        variables=json.loads(secrets.get("variables", "{}")),
         patience=parse_duration(options["patience"]) if options.get("patience") else _PATIENCE,
         placing=Placing(
             queue=options.get("queue", ""),
@@ -100,13 +105,10 @@ def read(home: Path, name: str, options: Mapping[str, str]) -> Backend:
             selector=_pairs(options.get("selector", "")),
             tolerations=tuple(part for part in options.get("tolerations", "").split(",") if part),
         ),
+        secrets=_secrets(options) if any(key in options for key in _SECRETS) else None,
     )
 
 
 def _pairs(text: str) -> dict[str, str]:
     parted = [part.partition("=") for part in text.split(",") if part]
     return {key: value for key, _, value in parted}
-
-
-def _path(home: Path, name: str) -> Path:
-    return home / "backends" / f"{name}.json"

@@ -15,9 +15,10 @@ from typing import Any
 from groundplane.drivers import kubernetes_queue
 from groundplane.drivers import kubernetes_reasons as reasons
 from groundplane.drivers.kubernetes_api import Cluster, Refused
-from groundplane.drivers.kubernetes_nodes import Followed, News, remembered, together
+from groundplane.drivers.kubernetes_nodes import Followed, remembered, together
 from groundplane.drivers.kubernetes_objects import ATTEMPT, MINE, STAGE, memory_of, name_of, notes_of
 from groundplane.drivers.kubernetes_staging import Staging
+from groundplane.drivers.news import News
 from groundplane.model.errors import GroundError, Unavailable
 from groundplane.model.reasons import Fault, Reason
 from groundplane.spi import layout, wire
@@ -295,6 +296,8 @@ class Following:
 
     async def _ended(self, each: Followed, told: Observation) -> None:
         """The staging container's own word, and what only the cluster knows: whether its memory ran out."""
+        if told.reason is not None and told.reason.code == "staging_failed":
+            self._staging.doubt()  # before it is told, and tried again
         killed = told.reason is None and told.exit_code in (None, 137)
         if killed and not each.stopping:
             deadline = time.monotonic() + _STATUS_WITHIN

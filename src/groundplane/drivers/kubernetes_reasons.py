@@ -67,7 +67,8 @@ def stopped(pod: Mapping[str, Any]) -> Stop | None:
 
 
 def failed(pod: Mapping[str, Any]) -> Reason | None:
-    """What the cluster says has become of a pod as a whole; None when it says nothing of the kind."""
+    """What the cluster says has become of a pod as a whole, or that its work could not even be started; None when it
+    says nothing of the kind."""
     status = pod.get("status", {})
     why, said = status.get("reason", ""), _first(status.get("message", ""))
     for condition in status.get("conditions") or ():
@@ -83,6 +84,10 @@ def failed(pod: Mapping[str, Any]) -> Reason | None:
         return Reason("deadline_exceeded", f"the cluster ended it: {said}", _AGAIN, Fault.BACKEND)
     if why in _NODE:
         return node_lost(said or why)
+    for found in status.get("containerStatuses") or ():
+        ended: dict[str, Any] = found.get("state", {}).get("terminated") or {}
+        if found.get("name") == WORK and ended.get("reason") in _BROKEN:
+            return _unstartable(_first(ended.get("message", "")))
     return None
 
 
@@ -160,6 +165,8 @@ def _pulling(image: str, why: str, said: str) -> Wait:
     if any(word in said.lower() for word in _GONE[:-1]):
         return Wait(_missing(f"its registry does not have {image}: {said}"), over=True)
     hint = "it waits for the registry; can the nodes reach it, and may they pull?"
+    if "HTTP response to HTTPS client" in said:
+        hint = "the registry speaks no TLS, and the nodes do not know: their container runtime has to be told"
     return Wait(Reason("image_pull", f"{image} cannot be pulled ({why}): {said}", hint, Fault.BACKEND))
 
 

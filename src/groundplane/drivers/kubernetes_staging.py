@@ -108,6 +108,10 @@ class Staging:
                         self.store.put(key, packed)
                     self._there.add(key)
 
+    def doubt(self) -> None:
+        """A pod did not find what the storage had: somebody may have deleted more of it. All is asked for again."""
+        self._there.clear()
+
     def begun(self, attempt: str, nodes: int = 1) -> None:
         """Notes that the cluster has been told: whoever finds no Job from now on knows that it was taken away."""
         self.store.put(f"{self._attempts}{attempt}/begun", str(nodes).encode() if nodes > 1 else b"")

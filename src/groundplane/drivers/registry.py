@@ -21,9 +21,10 @@ def make(kind: str, home: Path, name: str, options: Mapping[str, str]) -> Driver
         raise NotFound(f"there is no driver {kind!r}", hint=f"the drivers are: {', '.join(sorted(points))}")
     try:
         found: Any = points[kind].load()
-    except (ImportError, AttributeError, SyntaxError) as error:
+    except Exception as error:  # a plugin's own code: whatever it raises concerns its backends alone
         raise Unavailable(
-            f"driver {kind!r} cannot be loaded: {error}", hint="reinstall or remove its package"
+            f"driver {kind!r} cannot be loaded: {type(error).__name__}: {error}",
+            hint="reinstall its package, then `ground down`: the next command starts anew",
         ) from error
     if not hasattr(found, "configured"):
         raise Invalid(f"driver {kind!r} has nothing to configure", hint=f"its backend is there by itself: --on {kind}")

@@ -19,7 +19,7 @@ from groundplane.services import backends, bringing, claims, fetching, leases, s
 from groundplane.services.notices import WORK
 from groundplane.services.platform import Platform
 from groundplane.services.settling import Settled
-from groundplane.spi.driver import CanRunImages, Driver
+from groundplane.spi.driver import CanRunImages, Driver, RunsPipelines
 from groundplane.spi.launch import Launch, Observation, Phase
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Conductor:
             "bring", lambda wanted: bringing.bring(platform, *wanted), self._wake_up, _IMAGES
         )
         self._licence_servers = LicenceServers(platform, self._wake_up)
+        self._site = next(iter(platform.drivers.values())).site
         self._pools: set[str] = set()  # of licence seats, that tasks here were found to need
         self._lock = threading.Lock()
         self._observed: list[Observation] = []
@@ -67,13 +68,11 @@ class Conductor:
 
     def start(self) -> None:
         """Takes over what a former control plane left, then goes on in its threads."""
-        for link in self._links.values():
-            leases.enter(self._platform, link.driver.site)
-            break
+        leases.enter(self._platform, self._site)
         self._recover()
         for link in self._links.values():
-            if not isinstance(link.driver, CanRunImages):
-                link.start()  # an engine of containers may well be away, which matters to nobody before it has work
+            if not isinstance(link.driver, CanRunImages | RunsPipelines):
+                link.start()  # a remote one may well be away, which matters to nobody before it has work
         self._bring_what_is_missing()
         for thread in self._threads:
             thread.start()
@@ -117,7 +116,7 @@ class Conductor:
         return Link(name, driver, partial(self._observe, name), self._log_grew)
 
     def _meet(self) -> None:
-        """Follows backends that were added since, and lets go of those that were removed."""
+        """Follows backends that were added since, with what waited for them, and lets go of those that were removed."""
         drivers = self._platform.drivers
         if drivers is self._met:
             return
@@ -127,11 +126,13 @@ class Conductor:
                 link.close()
         self._links = {name: kept.get(name) or self._link(name, driver) for name, driver in drivers.items()}
         self._met = drivers
+        self._recover()
+        self._bring_what_is_missing()
 
     def _bring_what_is_missing(self) -> None:
         """Goes on with what a former control plane, or another one, had begun to bring."""
-        self._fetches.add(fetching.unfinished(self._platform))
-        self._images.add(bringing.unfinished(self._platform))
+        self._fetches.add(fetching.unfinished(self._platform, self._site))
+        self._images.add(bringing.unfinished(self._platform, self._site))
 
     # --- the loop -----------------------------------------------------------------------------------------------
 
@@ -279,9 +280,10 @@ class Conductor:
             return
         self._maybe_cancelled = False
         for row in leases.held(self._platform):
-            if row.state == "stopping" and row.uid not in self._told_to_stop:
+            link = self._links.get(row.backend)  # none while the backend cannot be used here
+            if row.state == "stopping" and row.uid not in self._told_to_stop and link is not None:
                 self._told_to_stop.add(row.uid)
-                self._links[row.backend].stop(row.uid, _STOP_GRACE)
+                link.stop(row.uid, _STOP_GRACE)
 
     # --- leases and the net -------------------------------------------------------------------------------------
 
@@ -296,11 +298,10 @@ class Conductor:
         self._told_to_stop.clear()
 
     def _keep(self) -> None:
-        site = next(iter(self._links.values())).driver.site
         asked = time.monotonic()
         while not self._closing.wait(leases.DURATION / 3):
             try:
-                others_ended = leases.renew(self._platform, site)
+                others_ended = leases.renew(self._platform, self._site)
                 if not self._platform.database.sqlite:
                     backends.load(self._platform)  # what was added at a control plane beside this one
                 if others_ended or time.monotonic() - asked > _NET_SECONDS:

@@ -17,6 +17,7 @@ from groundplane.model.globs import is_glob
 from groundplane.model.pipelines import Pipeline, SourceKind, Step
 from groundplane.model.quantities import format_size
 from groundplane.model.version import VERSION
+from groundplane.spi.launch import Called, Whole
 
 PACKED_LIMIT = 256 * 1024
 """Bytes of one step's packed files: all that a component is has to fit into an object of the cluster (1.5 MiB)."""
@@ -31,27 +32,43 @@ _GPU = "nvidia.com/gpu"
 
 def compiled(pipeline: Pipeline, parts: Sequence[Part], files: Files) -> str:
     """The pipeline as the text of a file for KFP. Raises Invalid for what KFP cannot hold."""
-    for part in parts:
-        refusals.check(pipeline, part)
-    made = _Compiler(pipeline, parts, files)
-    spec, executors = made.spec()
+    return ir.write(*_spec(_Compiler(pipeline, parts, files, packing=False)))
+
+
+def whole(pipeline: Pipeline, parts: Sequence[Part], files: Files) -> Whole:
+    """The pipeline for a KFP server that Groundplane follows. Each step hands on the files of outputs that are many as
+    one more artifact: the server gives single files away. Raises Invalid for what KFP cannot hold."""
+    compiler = _Compiler(pipeline, parts, files, packing=True)
+    spec, executors = _spec(compiler)
+    body = {"pipeline_spec": spec, "platform_spec": ir.platform(executors)} if executors else spec
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False)
+    return Whole(pipeline.name, text, compiler.called())
+
+
+def _spec(compiler: _Compiler) -> tuple[Body, Mapping[str, Body]]:
+    spec, executors = compiler.spec()
     if problems := ir.dangling(spec):
         raise AssertionError(f"the compiled pipeline is not whole: {problems[0]}")
-    return ir.write(spec, executors)
+    return spec, executors
 
 
 @dataclass(slots=True)
 class _Made:
     """A step as a component. task: the root's. inner: the step's own, within a loop another one than `task`.
-    artifacts: output as declared -> artifact's name."""
+    artifacts: output as declared -> artifact's name. packed, item: see `Called`."""
 
     task: str
     inner: str
     artifacts: Mapping[str, str]
+    packed: str = ""
+    item: str = ""
 
 
 class _Compiler:
-    def __init__(self, pipeline: Pipeline, parts: Sequence[Part], files: Files) -> None:
+    def __init__(self, pipeline: Pipeline, parts: Sequence[Part], files: Files, *, packing: bool) -> None:
+        for part in parts:
+            refusals.check(pipeline, part)
+        self._packing = packing
         self._pipeline = pipeline
         self._parts = {part.step.name: part for part in parts}
         self._files = files
@@ -61,6 +78,15 @@ class _Compiler:
         self._executors: Body = {}
         self._platform: dict[str, Body] = {}
         self._root_parameters = self._overridable()
+
+    def called(self) -> dict[str, Called]:
+        """Step -> what it is called in the spec."""
+        found: dict[str, Called] = {}
+        for step, made in self._made.items():
+            part = self._parts[step]
+            first = not part.step.needs
+            found[step] = Called(made.inner, made.artifacts, made.packed, part.items or (), made.item, first)
+        return found
 
     def spec(self) -> tuple[Body, Mapping[str, Body]]:
         tasks: Body = {}
@@ -106,9 +132,9 @@ class _Compiler:
         """The step as a task of the root, and its component among the components."""
         step = part.step
         task = self._tasks.new(kebab(step.name))
-        made = self._made[step.name] = _Made(task, task, self._artifacts(step))
+        made = self._made[step.name] = self._named(task, step)
         values, artifacts = self._given(part)
-        script = Script(part, {name: self._parts[name] for name in step.needs}, made.artifacts)
+        script = Script(part, {name: self._parts[name] for name in step.needs}, made.artifacts, made.packed, made.item)
         self._add_component(part, task, script, list(values), artifacts)
         body: Body = {
             "taskInfo": {"name": step.name},
@@ -130,10 +156,14 @@ class _Compiler:
             body["dependentTasks"] = needs
         return task, body
 
-    def _artifacts(self, step: Step) -> Mapping[str, str]:
+    def _named(self, task: str, step: Step) -> _Made:
         variable = [step.for_each.variable] if step.for_each else []
         names = Names(parameter_name(name) for name in (*step.parameters, *variable))
-        return {output: names.new(parameter_name(output.strip("/"))) for output in step.outputs or ()}
+        artifacts = {output: names.new(parameter_name(output.strip("/"))) for output in step.outputs or ()}
+        packing = self._packing and any(_is_many(output) for output in artifacts)
+        looping = self._packing and step.for_each is not None
+        packed, item = names.new("ground_files"), names.new("ground_item")
+        return _Made(task, task, artifacts, packed if packing else "", item if looping else "")
 
     def _given(self, part: Part) -> tuple[dict[str, Body], dict[str, tuple[tuple[str, str], bool]]]:
         """What the step gets: parameters, and artifacts as ((task, artifact), whether it is a list of them)."""
@@ -186,14 +216,14 @@ class _Compiler:
             seconds = max(1, round(part.step.resources.timeout))
             self._platform[f"exec-{task}"] = {"activeDeadlineSeconds": seconds}
         component: Body = {"executorLabel": f"exec-{task}"}
+        made = self._made[part.step.name]
+        outputs = {name: _artifact(output, many=False) for output, name in made.artifacts.items()}
+        outputs |= {name: _artifact(name, many=False) for name in (made.packed, made.item) if name}
         _declare(
             component,
             {name: {"parameterType": "STRING"} for name in given},
             {name: _artifact(source[1], many=many) for name, (source, many) in artifacts.items()},
-            {
-                self._made[part.step.name].artifacts[output]: _artifact(output, many=False)
-                for output in part.step.outputs or ()
-            },
+            outputs,
         )
         self._components[f"comp-{task}"] = component
 
@@ -289,9 +319,13 @@ def _artifact(name: str, *, many: bool) -> Body:
     body: Body = {"artifactType": {"schemaTitle": title, "schemaVersion": "0.0.1"}}
     if many:
         body["isArtifactList"] = True
-    if name.endswith("/") or is_glob(name):
+    if _is_many(name):
         body["description"] = ir.FOLDER
     return body
+
+
+def _is_many(output: str) -> bool:
+    return output.endswith("/") or is_glob(output)
 
 
 def _resources(step: Step) -> Body:

@@ -29,8 +29,13 @@ def write(spec: Body, executors: Mapping[str, Body]) -> str:
 
     documents: list[Body] = [spec]
     if executors:
-        documents.append({"platforms": {KUBERNETES: {"deploymentSpec": {"executors": dict(executors)}}}})
+        documents.append(platform(executors))
     return "---\n".join(yaml.safe_dump(each, sort_keys=True, allow_unicode=True, width=120) for each in documents)
+
+
+def platform(executors: Mapping[str, Body]) -> Body:
+    """The PlatformSpec that tells these executors' settings."""
+    return {"platforms": {KUBERNETES: {"deploymentSpec": {"executors": dict(executors)}}}}
 
 
 def read(text: str, name: str) -> Document:

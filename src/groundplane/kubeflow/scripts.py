@@ -9,7 +9,7 @@ from groundplane.kubeflow import wrapper
 from groundplane.kubeflow.names import input_name, parameter_name
 from groundplane.kubeflow.parts import SUPPORT, Part, Start
 from groundplane.kubeflow.refusals import output_of, refused
-from groundplane.kubeflow.wrapper import Handed, quoted
+from groundplane.kubeflow.wrapper import Handed, Item, Packed, quoted
 from groundplane.model.globs import fixed_folder, is_glob
 from groundplane.model.pipelines import Input, SourceKind
 
@@ -21,12 +21,17 @@ _INDEX = ".index.json"
 
 
 class Script:
-    """produced: the steps that it needs. outputs: as declared -> artifact's name."""
+    """produced: the steps that it needs. outputs: as declared -> artifact's name. packed, item: the names of one more
+    with the files of those that are many, and of one that holds the fan-out's item; "" for none."""
 
-    def __init__(self, part: Part, produced: Mapping[str, Part], outputs: Mapping[str, str]) -> None:
+    def __init__(
+        self, part: Part, produced: Mapping[str, Part], outputs: Mapping[str, str], packed: str = "", item: str = ""
+    ) -> None:
         self._part = part
         self._produced = produced
         self._outputs = outputs
+        self._packed = packed
+        self._marker_of_item = item
         fan = part.step.for_each
         self._item = (part.items or ("item",))[0] if fan else ""
         self._names = [
@@ -55,7 +60,14 @@ class Script:
         handed: list[Handed] = []
         for output, name in self._outputs.items():
             handed.append(Handed(name, output, len(arguments) + 1))
-            arguments += [f"{{{{$.outputs.artifacts['{name}'].{what}}}}}" for what in ("path", "uri")]
+            arguments += _places(name)
+        if self._packed:
+            many = tuple(each.path for each in handed if each.many)
+            handed.append(Packed(self._packed, "", len(arguments) + 1, paths=many))
+            arguments += _places(self._packed)
+        if self._marker_of_item:
+            handed.append(Item(self._marker_of_item, "", len(arguments) + 1))
+            arguments += _places(self._marker_of_item)
         start, guards = self._start(values)
         lines += [wrapper.LISTED, wrapper.LEFT, *guards]
         lines += [f"export {name}={quoted(text)}" for name, text in sorted(start.variables.items())]
@@ -176,6 +188,10 @@ class Script:
     def _rendered(self, parameters: Mapping[str, str], item: str) -> list[str]:
         command = self._part.start(parameters, item).command
         return [*command.argv, *command.files.values()]
+
+
+def _places(artifact: str) -> list[str]:
+    return [f"{{{{$.outputs.artifacts['{artifact}'].{what}}}}}" for what in ("path", "uri")]
 
 
 def _with(start: Start, markers: Mapping[str, str]) -> Start:

@@ -102,6 +102,29 @@ class Handed:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Packed(Handed):
+    """The files of all outputs that are many, as one artifact: a gzipped tar. path: "". paths: of these outputs."""
+
+    paths: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Packs them, by their paths in the project."""
+        target = f'"${{{self.argument}}}"'
+        words = " ".join(globbed(path) if is_glob(path) else quoted(path) for path in self.paths)
+        return [f'mkdir -p "$(dirname {target})"', f"tar -czhf {target} -- {words}"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item(Handed):
+    """The fan-out's item that this task was made for. path: ""."""
+
+    def lines(self) -> list[str]:
+        """Writes it."""
+        target = f'"${{{self.argument}}}"'
+        return [f'mkdir -p "$(dirname {target})"', f'printf %s "$value_i" > {target}']
+
+
 def told(outputs: Sequence[Handed]) -> list[str]:
     """Writes KFP's executor_output.json, without which its local runner hands no artifact on."""
     lines = [

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from groundplane.model.errors import Invalid
+from groundplane.oci.reference import HUB
 
 _SECONDS = 30
 _NO_SUCH = "credentials not found"
 _IDENTITY = "<token>"
+_HUB = "https://index.docker.io/v1/"
+"""What `docker login` calls the hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,12 @@ def of(registry: str, folder: Path | None = None) -> Credentials | None:
     except (OSError, ValueError) as error:
         raise Invalid(f"{path} cannot be read: {error}", hint="`docker login` writes it") from None
     config = _table(body)
+    registry = _HUB if registry == HUB else registry
     helper = _table(config.get("credHelpers")).get(registry) or config.get("credsStore")
     if helper and (found := _from_helper(str(helper), registry)):
         return found
     for key, value in _table(config.get("auths")).items():
-        if _host(key) == registry:
+        if _host(key) == _host(registry):
             return _from_entry(_table(value), path, key)
     return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from groundplane.model.errors import Invalid
 
@@ -11,6 +11,8 @@ _PART = re.compile(r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HOST = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9A-Fa-f:.]+\])(?::\d+)?")
+HUB = "docker.io"
+"""The registry of names that have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,22 @@ class Reference:
         """Without tag and digest."""
         return f"{self.registry}/{self.repository}" if self.registry else self.repository
 
+    @property
+    def full(self) -> Reference:
+        """The same with its registry, which engines and nodes leave away."""
+        if self.registry not in ("", HUB):
+            return self
+        repository = self.repository if "/" in self.repository else f"library/{self.repository}"
+        return replace(self, registry=HUB, repository=repository)
+
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         return f"{self.name}{tag}" + (f"@{self.digest}" if self.digest else "")
+
+
+def is_digest(text: str) -> bool:
+    """Whether it is `sha256:…`."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def parse(text: str) -> Reference:

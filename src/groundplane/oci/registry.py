@@ -1,7 +1,8 @@
-"""Images into registries, by the OCI distribution API: no container engine has a part in it."""
+"""Registries by the OCI distribution API: what they have, and images put into them. No container engine has a part."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -12,13 +13,22 @@ from urllib.parse import quote, urlencode
 
 from groundplane.model.errors import Denied, GroundError, Invalid, NotFound, Outside
 from groundplane.model.quantities import format_size
-from groundplane.oci.reference import Reference
+from groundplane.oci.reference import Reference, is_digest
 from groundplane.oci.registry_access import Access, Answer
 from groundplane.spi.http import ConnectionLostError
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_MANIFEST_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    MANIFEST_TYPE,
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+"""Of several architectures first: their digest is what a name stands for."""
 _CHUNK = 1 << 20
 _TRIES = 3
+_ANSWERS_WITHIN = 20.0
+"""Seconds for the answer to a question; what is uploaded may take its time."""
 _LOOPBACK = re.compile(r"(?:localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?")
 
 Progress = Callable[[str], None]
@@ -68,18 +78,21 @@ def push(
     return Pushed(tagged, f"sha256:{manifest}", found.pushed, found.skipped)
 
 
-def has(target: Reference, version: str, *, plain: bool = False) -> bool:
-    """Whether the target's repository has a manifest under that tag or digest. Raises as `push`."""
-    found = _Pushing(target, None, lambda _: None, plain=plain)
+def digest_of(target: Reference, *, folder: Path | None = None, plain: bool = False) -> str:
+    """`sha256:…` of what its registry has under the target's digest, else its tag (`latest` where it has none); "" for
+    nothing. An image for several architectures is one. folder, plain: as for `push`. Raises Outside
+    `registry_unavailable` for a registry that does not answer, Denied where it tells this user nothing."""
+    target = target.full
+    found = _Repository(target, folder, plain=plain, silence=_ANSWERS_WITHIN)
     try:
-        return found.knows(version)
+        return found.digest_of(target.digest or target.tag or "latest")
     finally:
         found.access.close()
 
 
 def ping(registry: str, *, plain: bool = False) -> None:
     """Raises Outside `registry_unavailable` when no registry answers there."""
-    access = _access(registry, None, plain=plain)
+    access = _access(registry, None, plain=plain, silence=_ANSWERS_WITHIN)
     try:
         status = access.request("GET", "/v2/").status
     except ConnectionLostError as error:
@@ -90,8 +103,8 @@ def ping(registry: str, *, plain: bool = False) -> None:
         raise Outside(f"what answers at {registry} is no registry (status {status})", code="registry_unavailable")
 
 
-def _access(registry: str, folder: Path | None, *, plain: bool) -> Access:
-    return Access(registry, lambda host: (plain and host == registry) or is_plain(host), folder)
+def _access(registry: str, folder: Path | None, *, plain: bool, silence: float | None = None) -> Access:
+    return Access(registry, lambda host: (plain and host == registry) or is_plain(host), folder, silence)
 
 
 def is_plain(registry: str) -> bool:
@@ -101,16 +114,97 @@ def is_plain(registry: str) -> bool:
     return _LOOPBACK.fullmatch(registry) is not None or (registry in listed and registry != "")
 
 
-class _Pushing:
-    """One image on its way to one repository."""
+class _Repository:
+    """One repository, as somebody who reads there. silence: seconds after which it counts as away."""
+
+    doing = "pull from"
+    rights = "pull"
+    tries = 1
+
+    def __init__(self, target: Reference, folder: Path | None, *, plain: bool, silence: float | None = None) -> None:
+        self.access = _access(target.registry, folder, plain=plain, silence=silence)
+        self._target = target
+        self._root = f"/v2/{target.repository}"
+        self._scopes = [f"repository:{target.repository}:{self.rights}"]
+
+    def digest_of(self, version: str) -> str:
+        """Of the manifest under that tag or digest; "" for none."""
+        path, accepted = f"{self._root}/manifests/{quote(version)}", {"Accept": ", ".join(_MANIFEST_TYPES)}
+        answer = self._ask("HEAD", path, headers=accepted, missing=True)
+        if answer.status == 200 and "docker-content-digest" not in answer.headers:  # which is theirs to tell, or not
+            answer = self._ask("GET", path, headers=accepted, missing=True)
+        if answer.status == 404:
+            return ""
+        told = answer.headers.get("docker-content-digest") or f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
+        if not is_digest(told):
+            raise self._odd(f"names {version} by the digest {told!r}")
+        return told
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        missing: bool = False,
+    ) -> Answer:
+        for again in range(self.tries):
+            try:
+                answer = self.access.request(method, path, body, headers, scopes=self._scopes)
+            except ConnectionLostError as error:
+                if again == self.tries - 1:
+                    raise self._unreachable(error) from error
+                continue
+            if not (missing and answer.status == 404):
+                self._check(answer, (200, 201))
+            return answer
+        raise AssertionError
+
+    def _check(self, answer: Answer, good: Sequence[int]) -> None:
+        if answer.status in good:
+            return
+        registry, repository, said = self._target.registry, self._target.repository, _said(answer)
+        if answer.status in (401, 403):
+            raise Denied(
+                f"registry {registry} does not let {self.access.who} {self.doing} {repository}: {said}",
+                hint=f"docker login {registry}, as somebody who may",
+            )
+        if answer.status == 404:
+            raise NotFound(
+                f"registry {registry} has no repository {repository}: {said}",
+                hint="some registries want it to be created first; is its name right?",
+            )
+        if answer.status in (408, 429) or answer.status >= 500:
+            raise self._unreachable(said)
+        raise self._odd(f"refused it with status {answer.status}: {said}")
+
+    def _unreachable(self, said: object) -> GroundError:
+        return Outside(
+            f"registry {self._target.registry} does not let anybody {self.doing} {self._target.repository} now: {said}",
+            hint="is its name right, and the network up? one without TLS is named in GROUND_INSECURE_REGISTRIES",
+            code="registry_unavailable",
+        )
+
+    def _odd(self, said: str) -> GroundError:
+        return Outside(
+            f"registry {self._target.registry} {said} (repository {self._target.repository})",
+            hint="its own log may say more",
+            code="registry_unavailable",
+        )
+
+
+class _Pushing(_Repository):
+    """One image on its way there."""
+
+    doing = "push to"
+    rights = "pull,push"
+    tries = _TRIES
 
     def __init__(self, target: Reference, folder: Path | None, progress: Progress, *, plain: bool) -> None:
-        self.access = _access(target.registry, folder, plain=plain)
+        super().__init__(target, folder, plain=plain)
         self.pushed = self.skipped = 0
-        self._target = target
         self._progress = progress
-        self._root = f"/v2/{target.repository}"
-        self._scopes = [f"repository:{target.repository}:pull,push"]
 
     def blob(self, digest: str, size: int, path: Path, beside: str) -> None:
         """Uploads it, unless the registry has it, or can take it over from `beside`."""
@@ -153,12 +247,6 @@ class _Pushing:
         answer = self.access.request("PUT", target, lambda: _pieces(path), headers, scopes=self._scopes)
         self._check(answer, (201,))
 
-    def knows(self, version: str) -> bool:
-        """Whether there is a manifest of that tag or digest."""
-        accepted = {"Accept": f"{MANIFEST_TYPE}, application/vnd.docker.distribution.manifest.v2+json"}
-        answer = self._ask("HEAD", f"{self._root}/manifests/{quote(version)}", headers=accepted, missing=True)
-        return answer.status == 200
-
     def manifest(self, body: bytes, digest: str) -> None:
         """Puts the manifest under the tag: from now on the image is there."""
         tag = quote(self._target.tag or "latest")
@@ -166,61 +254,6 @@ class _Pushing:
         told = answer.headers.get("docker-content-digest", digest)
         if told != digest:
             raise self._odd(f"took the manifest {digest} for {told}")
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        *,
-        missing: bool = False,
-    ) -> Answer:
-        for again in range(_TRIES):
-            try:
-                answer = self.access.request(method, path, body, headers, scopes=self._scopes)
-            except ConnectionLostError as error:
-                if again == _TRIES - 1:
-                    raise self._unreachable(error) from error
-                continue
-            if not (missing and answer.status == 404):
-                self._check(answer, (200, 201))
-            return answer
-        raise AssertionError
-
-    # --- errors -----------------------------------------------------------------------------------------------------
-
-    def _check(self, answer: Answer, good: Sequence[int]) -> None:
-        if answer.status in good:
-            return
-        registry, repository, said = self._target.registry, self._target.repository, _said(answer)
-        if answer.status in (401, 403):
-            raise Denied(
-                f"registry {registry} does not let {self.access.who} push to {repository}: {said}",
-                hint=f"docker login {registry}, as somebody who may",
-            )
-        if answer.status == 404:
-            raise NotFound(
-                f"registry {registry} has no repository {repository}: {said}",
-                hint="some registries want it to be created first; is its name right?",
-            )
-        if answer.status in (408, 429) or answer.status >= 500:
-            raise self._unreachable(said)
-        raise self._odd(f"refused it with status {answer.status}: {said}")
-
-    def _unreachable(self, said: object) -> GroundError:
-        return Outside(
-            f"registry {self._target.registry} cannot take {self._target.repository} now: {said}",
-            hint="is its name right, and the network up? one without TLS is named in GROUND_INSECURE_REGISTRIES",
-            code="registry_unavailable",
-        )
-
-    def _odd(self, said: str) -> GroundError:
-        return Outside(
-            f"registry {self._target.registry} {said} (repository {self._target.repository})",
-            hint="its own log may say more",
-            code="registry_unavailable",
-        )
 
 
 _OCTETS = {"Content-Type": "application/octet-stream"}

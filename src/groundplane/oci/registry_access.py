@@ -15,10 +15,13 @@ from groundplane.model.errors import Denied, Outside
 from groundplane.oci import credentials
 from groundplane.oci.credentials import Credentials
 from groundplane.oci.proxies import https_socket
+from groundplane.oci.reference import HUB
 from groundplane.spi.http import Connection, ConnectionLostError, tcp_socket
 
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 _CLIENT = "groundplane"
+_HUB = "registry-1.docker.io"
+"""Where the hub's registry answers. *Untested*: no test can reach it."""
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -32,12 +35,20 @@ class Answer:
 class Access:
     """One registry and its user; connections are kept. Not for several threads.
 
-    is_plain: whether a host (`host:port`) is spoken to without TLS. folder: Docker's configuration.
+    is_plain: whether a host (`host:port`) is spoken to without TLS. folder: Docker's configuration. silence: seconds
+    without an answer after which it counts as away.
     """
 
-    def __init__(self, registry: str, is_plain: Callable[[str], bool], folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        registry: str,
+        is_plain: Callable[[str], bool],
+        folder: Path | None = None,
+        silence: float | None = None,
+    ) -> None:
         self._is_plain = is_plain
-        self._root = f"{'http' if is_plain(registry) else 'https'}://{registry}"
+        self._silence = silence
+        self._root = f"{'http' if is_plain(registry) else 'https'}://{_HUB if registry == HUB else registry}"
         self._known: Credentials | None = credentials.of(registry, folder)
         self._registry = registry
         self._connections: dict[str, Connection] = {}
@@ -92,7 +103,12 @@ class Access:
         name, port = parts.hostname or "", parts.port or (443 if tls else 80)
         connection = self._connections.setdefault(
             f"{parts.scheme}://{host}",
-            Connection(lambda: https_socket(name, port) if tls else tcp_socket(name, port, tls=False), host, None),
+            Connection(
+                lambda: https_socket(name, port) if tls else tcp_socket(name, port, tls=False),
+                host,
+                None,
+                self._silence,
+            ),
         )
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         for again in (True, False):
@@ -100,9 +116,9 @@ class Access:
                 sent = body if isinstance(body, bytes) or body is None else body()
                 reply = connection.request(method, path, sent, headers={"User-Agent": _CLIENT, **headers})
                 answer = Answer(reply.status, reply.headers, reply.read())
-            except ConnectionLostError:
+            except ConnectionLostError as error:
                 connection.close()
-                if not again:
+                if not again or isinstance(error.__cause__, TimeoutError):  # who was silent would be so once more
                     raise
                 continue
             if reply.headers.get("connection", "").lower() == "close":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,24 +14,25 @@ from groundplane.model.errors import Conflict, GroundError, Invalid, NotFound
 from groundplane.services import gate, plans
 from groundplane.services.access import Actor
 from groundplane.services.notices import WORK
-from groundplane.services.platform import Platform, now
-from groundplane.spi.driver import CanCollectGarbage, KeepsSecrets
+from groundplane.services.platform import Platform, Unloaded, now
+from groundplane.spi.driver import CanCollectGarbage, Driver, KeepsSecrets
 from groundplane.store import attempts, backends, runs
+
+log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 def listing(platform: Platform) -> list[BackendDocument]:
     """Every configured backend with its health."""
-    return [check(platform, name) for name in platform.drivers]
+    return [check(platform, name) for name in (*platform.drivers, *platform.unloaded)]
 
 
 def check(platform: Platform, name: str) -> BackendDocument:
     """One backend's health. Raises NotFound for an unknown one."""
-    driver = platform.driver(name)
-    kind = type(driver).__name__.removesuffix("Driver").lower()
+    kind = platform.unloaded[name].driver if name in platform.unloaded else _kind(platform.driver(name))
     try:
-        health = driver.check()
+        health = platform.driver(name).check()
     except GroundError as error:
         return BackendDocument(name, kind, False, error.message, error.hint, 0.0, 0, 0, {})
     return BackendDocument(
@@ -47,16 +49,30 @@ def check(platform: Platform, name: str) -> BackendDocument:
     )
 
 
+def _kind(driver: Driver) -> str:
+    return type(driver).__name__.removesuffix("Driver").lower()
+
+
 def load(platform: Platform) -> None:
-    """Makes drivers of the backends that were added, here or by another control plane."""
+    """Makes drivers of the backends that were added, here or by another control plane. One for which that fails is
+    noted, and concerns nobody else."""
     with platform.database.read() as connection:
         rows = backends.listing(connection)
-    missing = [row for row in rows if row.name not in platform.drivers]
-    if missing:
-        made = {
-            row.name: registry.make(row.driver, platform.home, row.name, json.loads(row.options)) for row in missing
-        }
+    made: dict[str, Driver] = {}
+    unloaded: dict[str, Unloaded] = {}
+    for row in rows:
+        if row.name in platform.drivers:
+            continue
+        try:
+            made[row.name] = registry.make(row.driver, platform.home, row.name, json.loads(row.options))
+        except GroundError as error:
+            unloaded[row.name] = Unloaded(row.driver, error)
+            if row.name not in platform.unloaded:
+                log.warning("backend cannot be used backend=%s error=%s", row.name, error.message)
+    platform.unloaded = unloaded
+    if made:
         platform.drivers = {**platform.drivers, **made}
+        platform.notifier.notify(WORK, local=True)
 
 
 def add(platform: Platform, actor: Actor, name: str, driver: str, options: Mapping[str, str]) -> BackendDocument:
@@ -77,6 +93,7 @@ def add(platform: Platform, actor: Actor, name: str, driver: str, options: Mappi
             made.keep(platform.home, name, options)
     if name not in platform.drivers or isinstance(made, KeepsSecrets):
         platform.drivers = {**platform.drivers, name: made}
+        platform.unloaded = {known: lost for known, lost in platform.unloaded.items() if known != name}
         platform.notifier.notify(WORK)
     return check(platform, name)
 
@@ -102,6 +119,9 @@ def remove(platform: Platform, actor: Actor, name: str) -> None:
     driver = platform.drivers.get(name)
     if isinstance(driver, KeepsSecrets):
         driver.forget(platform.home, name)
+    elif name in platform.unloaded:
+        log.warning("what its driver kept in the home, if anything, stays there backend=%s", name)
+    platform.unloaded = {known: lost for known, lost in platform.unloaded.items() if known != name}
     platform.drivers = {known: driver for known, driver in platform.drivers.items() if known != name}
 
 

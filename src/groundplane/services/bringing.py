@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Set
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -13,10 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from groundplane.model.errors import GroundError, Invalid, Unavailable
 from groundplane.model.locks import Lock
 from groundplane.model.reasons import Fault, Reason
-from groundplane.services import environments, gpus, locking, plans, progress, reasons, shelf
+from groundplane.oci import reference
+from groundplane.services import environments, gpus, locking, plans, progress, pulling, reasons, shelf
 from groundplane.services.plans import Placement, PlannedEngine, RunPlan
 from groundplane.services.platform import Platform, now
-from groundplane.spi.driver import CanRunImages, NeedsStaging
+from groundplane.spi.driver import CanRunImages, NeedsStaging, PullsImages, RunsPipelines
 from groundplane.spi.images import Image, Progress
 from groundplane.store import runs, tasks
 
@@ -27,6 +30,10 @@ READY = 3
 _TOLD_EVERY = 0.5
 _PATIENCE = 60.0
 _AGAIN = 0.5
+_AWAY = ("backend_unavailable", "registry_unavailable")
+
+Found = Image | str
+"""An image that was built here, or the name of somebody else's that the backend pulls by itself."""
 
 
 def driver_of(platform: Platform, backend: str) -> CanRunImages | None:
@@ -59,45 +66,59 @@ def _staging_name() -> str:
     return staging.name()
 
 
-def built(platform: Platform, connection: Connection, placed: Placement) -> Image | None:
-    """The image that the placement's lock describes; None while it is not built here."""
-    return shelf.built(platform.home, plans.load_lock(connection, placed.lock))
+def found(platform: Platform, connection: Connection, placed: Placement) -> Found | None:
+    """The image that the placement's lock describes; None while it has to be built."""
+    return _found(platform, plans.load_lock(connection, placed.lock), placed.backend)
 
 
-def name(platform: Platform, backend: str, image: Image | None) -> str:
+def _found(platform: Platform, lock: Lock, backend: str) -> Found | None:
+    """What is here comes first: its nodes may not reach the registry that it once came from."""
+    return shelf.built(platform.home, lock) or pulling.name(platform.driver(backend), lock) or None
+
+
+def name(platform: Platform, backend: str, image: Found | None) -> str:
     """What the backend calls the image; "" for one that is not built."""
     driver = driver_of(platform, backend)
-    return driver.image_name(image) if image is not None and driver is not None else ""
+    if image is None or driver is None:
+        return ""
+    return image if isinstance(image, str) else driver.image_name(image)
 
 
-def is_there(platform: Platform, backend: str, image: Image | None) -> bool:
+def is_there(platform: Platform, backend: str, image: Found | None) -> bool:
     """Whether the backend has the image now, and what stages for it; otherwise it has to be brought."""
     driver = driver_of(platform, backend)
     try:
-        if image is None or driver is None or not driver.has(image):
+        if image is None or driver is None or not (isinstance(image, str) or driver.has(image)):
             return False
-        return not isinstance(driver, NeedsStaging) or driver.has_staging(_staging_name())
+        return not isinstance(driver, NeedsStaging) or driver.has_staging()
     except Unavailable:
         return False
 
 
+def floats(image: Found | None) -> bool:
+    """Whether it may be another one tomorrow, for nobody could say which it is."""
+    return isinstance(image, str) and not reference.parse(image).digest
+
+
 def unreachable(platform: Platform, plan: RunPlan) -> dict[str, Reason]:
-    """Backends that run images and do not answer now, each with the reason."""
+    """Backends that run images or whole pipelines and do not answer now, each with the reason."""
     away: dict[str, Reason] = {}
     for backend in sorted(plan.backends):
-        driver = driver_of(platform, backend)
+        driver = platform.driver(backend)
         try:
-            if driver is not None:
+            if isinstance(driver, CanRunImages | RunsPipelines):
                 driver.ping()
         except Unavailable as error:
             away[backend] = Reason(error.code, error.message, error.hint, Fault.BACKEND)
     return away
 
 
-def unfinished(platform: Platform) -> list[tuple[int, int]]:
-    """(run, position) of the steps whose tasks were waiting for their image when a control plane ended."""
+def unfinished(platform: Platform, site: str) -> list[tuple[int, int]]:
+    """(run, position) of the site's steps whose tasks were waiting for their image when a control plane ended. Those of
+    a backend that cannot be used here go on waiting."""
     with platform.database.read() as connection:
-        return list(dict.fromkeys((row.run_id, row.position) for row in tasks.with_ready(connection, READY)))
+        rows = tasks.with_ready(connection, READY, site)
+    return list(dict.fromkeys((row.run_id, row.position) for row in rows if row.backend in platform.drivers))
 
 
 def bring(platform: Platform, run_id: int, position: int) -> None:
@@ -114,7 +135,7 @@ def bring(platform: Platform, run_id: int, position: int) -> None:
         lock = _lock(platform, plan, step.name, tell)
         if placed.image is not None and not placed.lock:  # what its packages need was not known when it was planned
             gpus.check(platform.driver(placed.backend), placed.backend, [step], {step.name: (placed.image, lock)})
-        image = _image(platform, lock, placed, Path(plan.folder), tell)
+        image = _found(platform, lock, placed.backend) or _image(platform, lock, placed, Path(plan.folder), tell)
         _patiently(platform, placed.backend, image, tell, patience)
     except GroundError as error:
         changed = _fail(platform, run_id, position, _reason(error))
@@ -130,7 +151,8 @@ def bring(platform: Platform, run_id: int, position: int) -> None:
 
 
 def _lock(platform: Platform, plan: RunPlan, step: str, progress: Progress) -> Lock:
-    """The lock in the plan, else the one that this home resolved earlier, else resolved now."""
+    """The lock in the plan, else the one that this home resolved earlier, else resolved now: by the registry of
+    somebody else's image alone, where the backend pulls from there."""
     placed = plan.placements[step]
     if placed.lock:
         with platform.database.read() as connection:
@@ -147,6 +169,10 @@ def _lock(platform: Platform, plan: RunPlan, step: str, progress: Progress) -> L
             hint="run it again; `ground env lock` keeps an environment as it is",
             code="stale_lock",
         )
+    driver = platform.driver(placed.backend)
+    if placed.image.image and isinstance(driver, PullsImages):
+        progress(f"asking its registry for {placed.image.image}")
+        return pulling.lock(driver, placed.image, placed.definition, folder)
     lock = locking.resolve(platform, placed.image, folder, placed.definition, None, progress)
     shelf.keep_resolved(platform.home, lock)
     return lock
@@ -163,20 +189,23 @@ def _image(platform: Platform, lock: Lock, placed: Placement, folder: Path, prog
         raise
 
 
-def _patiently(platform: Platform, backend: str, image: Image, progress: Progress, patience: float) -> None:
-    """patience: how many seconds a backend that is away is waited for."""
+def _patiently(platform: Platform, backend: str, image: Found, progress: Progress, patience: float) -> None:
+    """patience: how many seconds a backend that is away, or its registry, is waited for."""
     driver = driver_of(platform, backend)
     if driver is None:
         raise TypeError(f"backend {backend} runs no images")
     deadline = time.monotonic() + patience
     while True:
         try:
-            if isinstance(driver, NeedsStaging) and not driver.has_staging(_staging_name()):
-                driver.bring_staging(staging_image(platform, progress), shelf.store(platform.home).blob, progress)
-            driver.bring(image, shelf.store(platform.home).blob, progress)
+            driver.ping()
+            if isinstance(driver, NeedsStaging):
+                make = partial(staging_image, platform, progress)
+                driver.bring_staging(make, shelf.store(platform.home).blob, progress)
+            if not isinstance(image, str):
+                driver.bring(image, shelf.store(platform.home).blob, progress)
             return
         except Unavailable as error:
-            if error.code != "backend_unavailable" or time.monotonic() > deadline:
+            if error.code not in _AWAY or time.monotonic() > deadline:
                 raise
             time.sleep(_AGAIN)
 
@@ -187,20 +216,22 @@ def _go_on(platform: Platform, run_id: int, position: int, uid: str, lock: Lock)
         row = runs.by_key(connection, run_id, lock=True)
         plan = plans.load(connection, row.plan)
         if not plan.placement(plan.step(position)).lock:
-            digest = plans.store_lock(connection, lock)
-            runs.set_plan(connection, run_id, plans.store(connection, known(plan, lock, digest)))
+            fits = {name for name, driver in platform.drivers.items() if pulling.fits(lock, driver)}
+            plan = known(plan, lock, plans.store_lock(connection, lock), fits)
+            runs.set_plan(connection, run_id, plans.store(connection, plan))
         tasks.set_ready(connection, _waiting(connection, run_id, position), 1)
     return {uid}
 
 
-def known(plan: RunPlan, lock: Lock, digest: str) -> RunPlan:
-    """The plan in which every step of that environment has its lock and its engine."""
+def known(plan: RunPlan, lock: Lock, digest: str, backends: Set[str]) -> RunPlan:
+    """The plan in which every step of that environment on these backends has its lock and its engine."""
     placements, engines = dict(plan.placements), dict(plan.engines)
     for name, placed in plan.placements.items():
-        if placed.definition == lock.definition and not placed.lock:
+        if placed.definition == lock.definition and not placed.lock and placed.backend in backends:
             placements[name] = replace(placed, lock=digest)
             engines[name] = inside(engines[name], lock)
-    return replace(plan, placements=placements, engines=engines)
+    warnings = (*plan.warnings, pulling.warning(lock)) if pulling.floats(lock) else plan.warnings
+    return replace(plan, placements=placements, engines=engines, warnings=tuple(dict.fromkeys(warnings)))
 
 
 def inside(engine: PlannedEngine, lock: Lock) -> PlannedEngine:

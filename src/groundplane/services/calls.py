@@ -27,7 +27,7 @@ def command(home: Path, plan: RunPlan, step: Step, support: str) -> Command:
         parameters=step.parameters,
         support=support,
         head=_head(home, engine.script_sha256) if engine.script_sha256 else b"",
-        inside=plan.placement(step).image is not None,
+        inside=plan.placement(step).image is not None or bool(plan.whole),
     )
     return registry.get(engine.toolchain).command(call)
 

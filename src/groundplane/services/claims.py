@@ -19,8 +19,7 @@ from groundplane.services.platform import Platform, now
 from groundplane.services.spec import fanout
 from groundplane.services.variables import Variables
 from groundplane.spi import layout
-from groundplane.spi.images import Image
-from groundplane.spi.launch import Container, Launch
+from groundplane.spi.launch import Container, Launch, Whole
 from groundplane.store import attempts, caches, runs, tasks
 
 _MOST_ROUNDS = 8
@@ -172,10 +171,11 @@ class _Prepared:
     step: Step
     row: Any
     staged: staging.Staged
-    image: Image | None
+    image: bringing.Found | None
     base: Mapping[str, str]
     secrets: tuple[str, ...]
     key: str | None
+    whole: Whole | None
 
     @property
     def read(self) -> str | None:
@@ -207,6 +207,7 @@ class _Prepared:
             redact=self.secrets,
             container=self._container(placed),
             project=self.row.project,
+            whole=self.whole,
         )
 
     def _container(self, placed: Placement) -> Container | None:
@@ -229,10 +230,10 @@ class _Batch:
         image = None
         if placed.image is not None:
             base = found.inside(network=placed.network)
-            image = bringing.built(self._platform, self._connection, placed)
+            image = bringing.found(self._platform, self._connection, placed)
         staged = staging.stage(self._connection, self._platform.home, plan, row.run_id, step)
         key = None
-        if reuse.eligible(step, plan) and reusing:
+        if reuse.eligible(step, plan) and reusing and not bringing.floats(image):
             parts = reuse.components(self._platform.home, plan, step, staged.digests, found)
             key = reuse.key_of(self._connection, parts)
             earlier = None if plan.fresh else tasks.reusable(self._connection, key)
@@ -247,7 +248,8 @@ class _Batch:
                     read=json.dumps(staged.read),
                     outputs=progress.copy_artifacts(self._connection, earlier.id, row.id, row.run_id),
                 )
-        return _Prepared(self._platform, plan, step, row, staged, image, base, secrets, key)
+        whole = plans.load_whole(self._connection, plan.whole) if plan.whole else None
+        return _Prepared(self._platform, plan, step, row, staged, image, base, secrets, key, whole)
 
     def _of_run(self, run_id: int, run_uid: str) -> tuple[Variables, dict[str, str], tuple[str, ...]]:
         if run_id not in self._runs:

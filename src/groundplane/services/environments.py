@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -72,6 +72,25 @@ def match(environment: Environment) -> Match:
     return versions.match(environment.engine, environment.version)
 
 
+def images_for(toolchain: str, known: Iterable[Environment]) -> list[Environment]:
+    """Of these, the ones with an image for the toolchain of that name, else for the engine of that name."""
+    part = 0 if toolchain in registry.names() else 1
+    return [each for each in known if _runs(each)[part] == toolchain]
+
+
+def _runs(environment: Environment) -> tuple[str, str]:
+    """The toolchain and the engine that its image has; "" for what has no image, or does not say it."""
+    if not environment.toolchain:
+        engine = environment.engine or versions.engine_of_image(environment.image)
+        return _toolchain_of(engine), engine
+    try:
+        toolchain, engine = versions.named(environment.toolchain, environment.version)
+    except NotFound:  # told to whoever names it: what runs now has another toolchain
+        return "", ""
+    engine = environment.engine or engine
+    return ("", "") if versions.is_licensed(engine) else (toolchain, engine)
+
+
 def licensed(environment: Environment) -> bool:
     """Whether it is an engine that its owner has installed: of all others there are images."""
     return bool(environment.toolchain) and match(environment).licensed
@@ -129,9 +148,10 @@ def engine_spec(engine: str) -> EngineSpec:
 
 
 def _toolchain_of(engine: str) -> str:
-    """The one of the engine's own name comes before others that it runs, too: notebooks are no language."""
+    """The one of the engine's own name comes before others that it runs, too: notebooks are no language. "" for an
+    engine that nobody knows."""
     names = sorted(registry.names(), key=lambda name: name != engine)
-    return next(name for name in names if any(spec.name == engine for spec in registry.get(name).engines))
+    return next((name for name in names if any(spec.name == engine for spec in registry.get(name).engines)), "")
 
 
 def check_fresh(lock: Lock, wanted: str) -> None:

@@ -58,11 +58,11 @@ def fetch(platform: Platform, task_id: int, run_id: int, url: str) -> None:
     platform.notifier.notify(*changed)
 
 
-def unfinished(platform: Platform) -> list[tuple[int, int, str]]:
-    """(task, run, URL) of every task that was waiting for one when a control plane ended."""
+def unfinished(platform: Platform, site: str) -> list[tuple[int, int, str]]:
+    """(task, run, URL) of every task of the site that was waiting for one when a control plane ended."""
     found: list[tuple[int, int, str]] = []
     with platform.database.read() as connection:
-        for row in tasks.with_ready(connection, 2):
+        for row in tasks.with_ready(connection, 2, site):
             step = fanout.fill(plans.load(connection, row.plan).step(row.position), row.item or "")
             found += [(row.id, row.run_id, url) for url in staging.urls(step)]
     return found

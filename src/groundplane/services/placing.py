@@ -17,6 +17,7 @@ from groundplane.services.platform import Platform
 from groundplane.services.spec import Project
 from groundplane.services.spec.problems import listed, meant
 from groundplane.spi import layout
+from groundplane.spi.driver import RunsPipelines
 from groundplane.spi.toolchain import EngineSpec, Toolchain
 from groundplane.store import documents
 from groundplane.toolchains import versions
@@ -25,20 +26,20 @@ DEFAULT_BACKEND = "local"
 
 
 class Places:
-    """The places of one plan's steps. names: every project file's sha256. warnings: what the caller should know about
-    the environments. chosen: by step, of those that run in one."""
+    """The places of one plan's steps. names: every project file's sha256. chosen: by step, of those that run in one."""
 
     def __init__(
         self, platform: Platform, request: RunRequest, project: Project | None, names: Mapping[str, str]
     ) -> None:
-        self.warnings: list[str] = []
         self.chosen: dict[str, tuple[Environment, Lock | None]] = {}
         self._platform = platform
         self._request = request
         self._project = project
         self._names = names
         self._locks: Mapping[str, Lock] | None = None
+        self._warnings: list[str] = []
         self._warned: set[str] = set()
+        self._unlocked: list[str] = []
         if request.runs_in is not None:
             self._declared(request.runs_in, "--env")
 
@@ -46,21 +47,52 @@ class Places:
         """Where the step runs, in which environment, and what that is locked to. The command line counts most, then the
         step, then the project. toolchain: the step's, or the engine that was asked for by name."""
         project, asked = self._project, self._request
-        chosen = self.environment(step)
         backend = asked.backend or step.on or (project.on if project else None) or DEFAULT_BACKEND
-        if bringing.driver_of(self._platform, backend) is not None:
-            found = self._in_image(step, backend, chosen, toolchain)
+        driver = self._platform.driver(backend)
+        if isinstance(driver, RunsPipelines):  # its own images are found when the pipeline is compiled
+            wanted = self.image_for(step, toolchain)
+            lock = self.locked(wanted)[1]
+            found = Placement(backend, driver.site, wanted.name, self._stored(lock)), wanted, lock
+        elif bringing.driver_of(self._platform, backend) is not None:
+            found = self._in_image(step, backend, self.image_for(step, toolchain))
         else:
-            found = self._installed(backend, chosen)
+            found = self._installed(backend, self.environment(step))
         if found[1] is not None:
             self.chosen[step.name] = found[1], found[2]
         return found
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the caller should know about the environments, in a line each."""
+        match self._unlocked:
+            case []:
+                return list(self._warnings)
+            case [name]:
+                told = f"environment {name!r} is not in ground.lock: `ground env lock {name}` keeps what it is now"
+            case names:
+                named = ", ".join(map(repr, names))
+                told = f"environments {named} are not in ground.lock: `ground env lock` keeps what they are now"
+        return [told, *self._warnings]
 
     def environment(self, step: Step) -> Environment | None:
         """The one that is asked for, by whoever counts most."""
         project = self._project
         name = self._request.runs_in or step.runs_in or (project.environment if project else None)
         return self._declared(name, f"step {step.name!r}") if name else None
+
+    def image_for(self, step: Step, toolchain: str) -> Environment:
+        """The environment whose image the step runs in, where it runs in one: the one that is asked for, else the
+        project's own for the toolchain, else the catalogue's, which has no name."""
+        if chosen := self.environment(step):
+            return chosen
+        fitting = environments.images_for(toolchain, self._project.environments.values() if self._project else ())
+        if len(fitting) > 1:
+            names = [each.name for each in fitting]
+            raise Invalid(
+                f"step {step.name!r} says no environment, and ground.toml has {len(names)} for {toolchain}",
+                hint=f"say which, with `environment = ` in the step or --env: {listed(names)}",
+            )
+        return fitting[0] if fitting else Environment(name="", toolchain=toolchain)
 
     def locked(self, chosen: Environment) -> tuple[str, Lock | None]:
         """The environment's definition as it is now, and what the project's lock file holds of it, for just that."""
@@ -82,14 +114,13 @@ class Places:
                 code="no_images",
             )
         _, lock = self.locked(chosen)
-        self._warn(chosen, lock, f"`ground env attest {chosen.name} --installer FILE` notes what it is")
+        self._warn(chosen, lock)
         return Placement(backend, site, chosen.name, self._stored(lock)), chosen, lock
 
     def _in_image(
-        self, step: Step, backend: str, chosen: Environment | None, toolchain: str
+        self, step: Step, backend: str, wanted: Environment
     ) -> tuple[Placement, Environment | None, Lock | None]:
-        """On a backend that runs images: in the environment's, else in the catalogue's own for the toolchain."""
-        wanted = chosen or Environment(name="", toolchain=toolchain)
+        """On a backend that runs images."""
         definition, lock = self.locked(wanted)
         if lock is not None and lock.attested:
             raise Invalid(
@@ -100,8 +131,8 @@ class Places:
         if lock is None:
             environments.recipe(wanted, None)  # raises for what no builder could make
             lock = shelf.resolved(self._platform.home, definition)
-        if chosen is not None:
-            self._warn(wanted, lock, f"`ground env lock {wanted.name}` keeps what it is now")
+        if wanted.name:
+            self._warn(wanted, lock)
         project = self._project
         network = step.network if step.network is not None else bool(project and project.network)
         placed = Placement(
@@ -129,15 +160,19 @@ class Places:
             self._locks = environments.read(text) if text else {}
         return self._locks
 
-    def _warn(self, chosen: Environment, lock: Lock | None, cure: str) -> None:
+    def _warn(self, chosen: Environment, lock: Lock | None) -> None:
         if chosen.name in self._warned:
             return
         self._warned.add(chosen.name)
         if chosen.name not in self._locks_of_project():
-            self.warnings.append(f"environment {chosen.name!r} is not in ground.lock: {cure}")
+            if environments.licensed(chosen):
+                cure = f"`ground env attest {chosen.name} --installer FILE` notes what it is"
+                self._warnings.append(f"environment {chosen.name!r} is not in ground.lock: {cure}")
+            else:
+                self._unlocked.append(chosen.name)
         engine, version = (lock.engine, lock.version) if lock else (chosen.engine or chosen.toolchain, chosen.version)
         if engine and (warning := versions.support_warning(engine, version, datetime.now(UTC).date())):
-            self.warnings.append(warning)
+            self._warnings.append(warning)
 
     def _stored(self, lock: Lock | None) -> str:
         if lock is None:

@@ -12,17 +12,15 @@ from groundplane.model.errors import Invalid, NotFound
 from groundplane.model.pipelines import Pipeline, Step
 from groundplane.model.quantities import format_size
 from groundplane.model.resources import Resources
-from groundplane.services import bringing, environments, gpus, placing, snapshots, spec
+from groundplane.services import bringing, environments, gpus, languages, placing, plans, snapshots, spec
 from groundplane.services import engines as host_engines
 from groundplane.services.plans import Placement, PlannedEngine, RunPlan
 from groundplane.services.platform import Platform, now
 from groundplane.spi import layout
-from groundplane.spi.driver import CanSpanNodes, Driver
+from groundplane.spi.driver import CanSpanNodes, Driver, RunsPipelines
 from groundplane.spi.toolchain import Toolchain
 from groundplane.store import caches
 from groundplane.toolchains import registry
-
-_HEAD_BYTES = 4096
 
 
 def plan(platform: Platform, request: RunRequest) -> RunPlan:
@@ -56,29 +54,64 @@ def plan(platform: Platform, request: RunRequest) -> RunPlan:
     for step in pipeline.steps:
         engines[step.name], placements[step.name] = _placed(platform, places, step, request, names)
     pipeline = replace(pipeline, steps=tuple(gpus.settled(step, places.chosen) for step in pipeline.steps))
+    warnings = places.warnings
+    whole, fresh = "", request.fresh
     for backend in dict.fromkeys(placed.backend for placed in placements.values()):
         steps = [step for step in pipeline.steps if placements[step.name].backend == backend]
-        _check_nodes(platform.driver(backend), backend, steps)
-        _check_capacity(platform.driver(backend), backend, steps)
-        places.warnings += gpus.check(platform.driver(backend), backend, steps, places.chosen)
-        _check_copyable(platform.driver(backend), taken)
+        driver = platform.driver(backend)
+        _check_nodes(driver, backend, steps)
+        if isinstance(driver, RunsPipelines):
+            _check_alone(backend, placements)
+            fresh |= not driver.caches
+            whole = _whole(platform, replace(request, fresh=fresh), places, pipeline, names, taken)
+            continue
+        _check_capacity(driver, backend, steps)
+        warnings += gpus.check(driver, backend, steps, places.chosen)
+        _check_copyable(driver, taken)
     first = next(iter(placements.values())).backend
     return RunPlan(
         name=pipeline.name,
         pipeline=pipeline,
         lone=request.spec is None,
-        fresh=request.fresh,
+        fresh=fresh,
         backend=first,
         snapshot=taken.digest,
         folder=request.folder,
         engines=engines,
         placements=placements,
-        warnings=tuple(places.warnings),
+        warnings=tuple(warnings),
+        whole=whole,
         environment=tuple(sorted(request.environment)),
         files=len(taken.manifest.files),
         bytes=taken.total_bytes,
         ignored=tuple(taken.ignored),
     )
+
+
+def _check_alone(backend: str, placements: Mapping[str, Placement]) -> None:
+    for step, placed in placements.items():
+        if placed.backend != backend:
+            raise Invalid(
+                f"step {step!r} runs on {placed.backend!r}, and backend {backend!r} runs a pipeline whole",
+                hint=f"run all of it there: --on {backend}",
+                code="kubeflow_cannot",
+            )
+
+
+def _whole(
+    platform: Platform,
+    request: RunRequest,
+    places: placing.Places,
+    pipeline: Pipeline,
+    names: Mapping[str, str],
+    taken: snapshots.Snapshot,
+) -> str:
+    """The pipeline compiled for the backend that runs all of it, stored; the document's digest."""
+    from groundplane.services import parts
+
+    made = parts.whole(platform, request, places, pipeline, names, taken.manifest)
+    with platform.database.write() as connection:
+        return plans.store_whole(connection, made)
 
 
 def snapshot(platform: Platform, folder: Path) -> snapshots.Snapshot:
@@ -97,7 +130,7 @@ def again(platform: Platform, old: RunPlan, context: Context) -> RunPlan:
         engine = old.engines[step.name]
         if engine.missing:
             sha256 = engine.script_sha256
-            head = layout.blob(platform.home, sha256).read_bytes()[:_HEAD_BYTES] if sha256 else b""
+            head = layout.blob(platform.home, sha256).read_bytes()[: languages.HEAD_BYTES] if sha256 else b""
             toolchain = registry.get(engine.toolchain)
             engine = _located(platform, toolchain, step, context, None, sha256, head)
         found[step.name] = engine
@@ -108,10 +141,11 @@ def _placed(
     platform: Platform, places: placing.Places, step: Step, request: RunRequest, names: Mapping[str, str]
 ) -> tuple[PlannedEngine, Placement]:
     """What runs the step, and where."""
-    toolchain, engine, sha256, head = written_in(platform, step, names, step.toolchain or request.toolchain)
+    toolchain, engine, sha256, head = languages.written_in(platform, step, names, step.toolchain or request.toolchain)
     placed, chosen, lock = places.of(step, engine or toolchain.name)
     program = step.command[0] if step.command else ""
-    if chosen is not None and placed.image is not None:
+    whole = isinstance(platform.driver(placed.backend), RunsPipelines)
+    if chosen is not None and (whole or placed.image is not None):
         spec_ = placing.inside(toolchain, head, step.command, chosen, engine)
         found = PlannedEngine(toolchain.name, spec_.name, path=program or spec_.in_image, script_sha256=sha256)
         return (bringing.inside(found, lock) if lock else found), placed
@@ -123,23 +157,6 @@ def _placed(
     if chosen is not None and step.script is not None:
         placing.check_version(chosen, lock, found)
     return found, placed
-
-
-def written_in(
-    platform: Platform, step: Step, names: Mapping[str, str], wanted: str | None
-) -> tuple[Toolchain, str | None, str, bytes]:
-    """The step's toolchain, the engine that was asked for by name, its script's sha256 and first kilobytes."""
-    if step.script is None:
-        return registry.get("command"), None, "", b""
-    path = step.script.removeprefix("./")
-    sha256 = names[path]
-    if not sha256:
-        raise Invalid(f"{step.script} is too large to be a script", hint="is it the right file?")
-    content = layout.blob(platform.home, sha256).read_bytes()
-    head = content[:_HEAD_BYTES]
-    toolchain, engine = _chosen(wanted) if wanted else (registry.detect(path, head), None)
-    toolchain.check(step.script, content)
-    return toolchain, engine, sha256, head
 
 
 def _located(
@@ -169,16 +186,6 @@ def _located(
         script_sha256=sha256,
         libraries=host_engines.fingerprint(found.libraries) if step.outputs else "",
     )
-
-
-def _chosen(name: str) -> tuple[Toolchain, str | None]:
-    """A toolchain by its own name, or by that of one of its engines, which is then the one."""
-    if name in registry.names():
-        return registry.get(name), None
-    for known in registry.names():
-        if any(engine.name == name for engine in registry.get(known).engines):
-            return registry.get(known), name
-    return registry.get(name), None
 
 
 def _with_arguments(pipeline: Pipeline, arguments: Sequence[str]) -> Pipeline:

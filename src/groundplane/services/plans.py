@@ -14,6 +14,7 @@ from groundplane.model.environments import Environment
 from groundplane.model.locks import Lock
 from groundplane.model.pipelines import Pipeline, SourceKind, Step
 from groundplane.spi import wire
+from groundplane.spi.launch import Whole
 from groundplane.store import documents
 
 
@@ -58,6 +59,7 @@ class RunPlan:
 
     lone: a script given alone. folder: the project folder that the caller named. environment: names of `-e` values.
     backend: of all steps but those that say another one. placements: by step. warnings: sentences for the caller.
+    whole: digest of the document that holds the pipeline as its backend runs it whole; "" where tasks run one by one.
     """
 
     name: str
@@ -74,6 +76,7 @@ class RunPlan:
     ignored: tuple[str, ...] = field(default=())
     placements: Mapping[str, Placement] = field(default_factory=dict[str, Placement])
     warnings: tuple[str, ...] = ()
+    whole: str = ""
 
     def placement(self, step: Step) -> Placement:
         """Where the step runs."""
@@ -158,6 +161,24 @@ def load_lock(connection: Connection, digest: str) -> Lock:
     return found
 
 
+def store_whole(connection: Connection, whole: Whole) -> str:
+    """Its digest, which the plan names."""
+    return documents.put(connection, wire.encode(whole))
+
+
+def load_whole(connection: Connection, digest: str) -> Whole:
+    """The pipeline that the document holds, read once a process."""
+    found = _wholes.get(digest)
+    if found is None:
+        body = documents.get(connection, digest)
+        if body is None:
+            raise LookupError(f"the database lacks document {digest}")
+        found = _wholes.setdefault(digest, wire.decode(Whole, wire.parse(body)))
+        if len(_wholes) > 16:  # each may have megabytes
+            _wholes.pop(next(iter(_wholes)), None)
+    return found
+
+
 def load(connection: Connection, digest: str) -> RunPlan:
     """The plan with that digest, read once a process."""
     found = _cache.get(digest)
@@ -173,6 +194,7 @@ def load(connection: Connection, digest: str) -> RunPlan:
 
 _cache: dict[str, RunPlan] = {}
 _locks: dict[str, Lock] = {}
+_wholes: dict[str, Whole] = {}
 _digests: dict[int, tuple[Lock, str]] = {}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from groundplane.model.errors import NotFound, Unavailable
+from groundplane.model.errors import GroundError, NotFound, Unavailable
 from groundplane.model.ids import new_id
 from groundplane.model.version import VERSION
 from groundplane.services.notices import Notifier
@@ -19,10 +19,19 @@ from groundplane.store.database import Database
 _LARGEST_FLOOR = 64 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """A backend that was added and cannot be used here: its driver's name, and why."""
+
+    driver: str
+    why: GroundError
+
+
 @dataclass(slots=True)
 class Platform:
     """One control plane: its home folder, database, drivers by backend name. `holder` names it in leases.
 
+    `unloaded` are backends without a driver here, by name: their work waits.
     `vetoes` are asked by the gate before each change and raise Denied. `stop` asks the process to end, with its agents
     when `end_agents`.
     """
@@ -30,6 +39,7 @@ class Platform:
     home: Path
     database: Database
     drivers: Mapping[str, Driver]
+    unloaded: Mapping[str, Unloaded] = field(default_factory=dict[str, Unloaded])
     url: str | None = None
     stop: Callable[[], None] = lambda: None
     end_agents: bool = False
@@ -41,10 +51,13 @@ class Platform:
     pid: int = field(default_factory=os.getpid)
 
     def driver(self, backend: str) -> Driver:
-        """The backend's driver. Raises NotFound that lists the backends."""
-        if backend not in self.drivers:
-            raise NotFound(f"there is no backend {backend!r}", hint=f"the backends are: {', '.join(self.drivers)}")
-        return self.drivers[backend]
+        """The backend's driver. Raises NotFound that lists the backends, and Unavailable for one that has none here."""
+        if found := self.drivers.get(backend):
+            return found
+        if lost := self.unloaded.get(backend):
+            why = f"backend {backend!r} cannot be used: {lost.why.message}"
+            raise Unavailable(why, hint=lost.why.hint, code="backend_unavailable")
+        raise NotFound(f"there is no backend {backend!r}", hint=f"the backends are: {', '.join(self.drivers)}")
 
     def require_space(self) -> None:
         """Raises Unavailable `no_space` while the disk under the home has too little left for new work."""

@@ -26,8 +26,9 @@ _OURS = ("ground.toml", "ground.lock", ".groundignore")
 
 
 def eligible(step: Step, plan: RunPlan) -> bool:
-    """Only a pipeline's step with declared outputs is reused; never a lone script."""
-    return bool(step.outputs) and not plan.lone
+    """Only a pipeline's step with declared outputs is reused; never a lone script, nor where the backend runs the
+    pipeline whole, with a cache of its own."""
+    return bool(step.outputs) and not plan.lone and not plan.whole
 
 
 def components(

@@ -188,9 +188,10 @@ def rerun(platform: Platform, actor: Actor, ref: str, request: RerunRequest) -> 
     licences.check(platform, plan)
     plan = replace(plan, environment=tuple(sorted(request.environment)))
     found = Variables(request.context.variables, request.environment)
-    return _start(
-        platform, actor, request.id, plan, found, "run.rerun", kept=old if request.failed else None, of=old.uid
-    )
+    kept = (
+        old if request.failed and not plan.whole else None
+    )  # a whole pipeline runs from its beginning, or from a cache
+    return _start(platform, actor, request.id, plan, found, "run.rerun", kept=kept, of=old.uid)
 
 
 def _start(
@@ -340,7 +341,7 @@ def _reuse(
 ) -> str:
     if not reuse.eligible(step, plan):
         unsettled.add(step.name)
-        return "always runs"
+        return "its backend's cache decides" if plan.whole and not plan.fresh else "always runs"
     if plan.fresh:
         unsettled.add(step.name)
         return "runs: --fresh"

@@ -168,7 +168,7 @@ def _end(connection: Connection, batch: _Batch, row: Any, seen: Observation) -> 
         }
     )
     losses = row.losses
-    if reason is not None and reason.code in _FINAL:
+    if plan.whole or (reason is not None and reason.code in _FINAL):  # a whole pipeline's retries are its backend's
         again = False
     elif state == "lost" or (reason is not None and state == "failed" and reason.fault is not Fault.USER):
         losses += 1
@@ -242,7 +242,7 @@ def _diagnosis(row: Any, plan: RunPlan, step: Step, seen: Observation) -> Reason
         report=seen.report,
         missing=seen.missing,
         engine=engine.path,
-        inside=plan.placement(step).image is not None,
+        inside=plan.placement(step).image is not None or bool(plan.whole),
     )
     script = step.script or step.command[0]
     reason = registry.get(engine.toolchain).diagnose(ending, script)

@@ -160,7 +160,8 @@ class CanRunImages(Protocol):
         ...
 
     def has(self, image: Image) -> bool:
-        """Whether it is there. An answer may be some seconds old."""
+        """Whether it is there, as was found a minute ago at most. A transaction waits for the answer: what takes longer
+        than a call on this machine is asked by `bring`."""
         ...
 
     def bring(self, image: Image, blobs: Callable[[str], Path], progress: Progress) -> None:
@@ -173,6 +174,21 @@ class CanRunImages(Protocol):
 
 
 @runtime_checkable
+class RunsPipelines(Protocol):
+    """A driver whose backend runs a pipeline whole, compiled for it (`Launch.whole`): with its own retries and its own
+    cache. What is submitted of it is begun there once, and followed task by task; `stop` of one ends the whole."""
+
+    @property
+    def caches(self) -> bool:
+        """Whether its cache may be used: what comes from there can be fetched."""
+        ...
+
+    def ping(self) -> None:
+        """Raises Unavailable `backend_unavailable` when the backend does not answer now."""
+        ...
+
+
+@runtime_checkable
 class NeedsStaging(Protocol):
     """A driver whose work has no agent of this host beside it: an image of ours stages for it. Images are told apart by
     their references (`Image.reference`), which name their contents."""
@@ -181,10 +197,21 @@ class NeedsStaging(Protocol):
         """Which one stages for work from now on: told before each call that has to do with images, and at once done."""
         ...
 
-    def has_staging(self, name: str) -> bool:
-        """Whether it is where the backend takes images from. An answer may be some seconds old."""
+    def has_staging(self) -> bool:
+        """Whether that one is where the backend takes images from; answered as `CanRunImages.has` is."""
         ...
 
-    def bring_staging(self, image: Image, blobs: Callable[[str], Path], progress: Progress) -> None:
-        """Brings it there, from the layout's blobs by digest; at once when it is there. Idempotent."""
+    def bring_staging(self, make: Callable[[], Image], blobs: Callable[[str], Path], progress: Progress) -> None:
+        """Brings it there, from the layout's blobs by digest; at once when it is there. make: builds it, which takes
+        minutes: called where it is lacking. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class PullsImages(Protocol):
+    """A driver whose backend pulls images by their names itself, those of others too: no engine of ours is needed."""
+
+    def digest_of(self, reference: str) -> str:
+        """`sha256:…` of what the reference means in its registry now; "" where that cannot be asked from here, though
+        the backend may be able to. Raises NotFound `image_missing` where there is nothing of that name."""
         ...

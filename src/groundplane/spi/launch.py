@@ -47,12 +47,38 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """What a step is called where the whole pipeline runs. task: its own name there. artifacts: output as declared ->
+    its name. packed: the artifact that has the files of all outputs that are many, as a gzipped tar; "" for none.
+    items: of its fan-out. item: the artifact that holds the item that it was made for; "" for no fan-out. first:
+    whether it needs no other step, so that it may be what the pipeline begins with."""
+
+    task: str
+    artifacts: Mapping[str, str]
+    packed: str = ""
+    items: tuple[str, ...] = ()
+    item: str = ""
+    first: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A pipeline for a backend that runs it whole. name: the pipeline's. body: JSON of what that backend takes.
+    steps: by name."""
+
+    name: str
+    body: str
+    steps: Mapping[str, Called]
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """One attempt, ready to start.
 
     attempt: its id. epoch: the lease's; an agent refuses a lower one than it has seen for the attempt.
     deadline: seconds from receipt within which the start may happen; past it the launch is refused (`stale`).
-    run, task: names for the log segment's records. snapshot: digest of the manifest (blobs/snapshots) to stand on.
+    run, task: names for the log segment's records; `each[1]` is the second task of the fan-out `each`.
+    snapshot: digest of the manifest (blobs/snapshots) to stand on.
     outputs: names and globs; None: every file created or changed, hidden ones and caches left out.
     redact: values that must never reach the log. grace: seconds between SIGTERM and SIGKILL.
     env: the whole environment of the process but for GROUND_ATTEMPT and TMPDIR, which the agent adds.
@@ -64,6 +90,7 @@ class Launch:
     owner: user and group id that its folders are given to, where the agent may.
     place: set where that is not this host: what its channel's launches share; None: they share this host.
     project, team: whose work it is.
+    whole: the pipeline that the task is one of, where the backend runs it whole.
     """
 
     attempt: str
@@ -86,6 +113,7 @@ class Launch:
     place: Place | None = None
     project: str = ""
     team: str = ""
+    whole: Whole | None = None
 
 
 class Phase(StrEnum):

@@ -100,12 +100,12 @@ def set_waiting(connection: Connection, task_ids: Sequence[int], reason: Reason 
     connection.execute(update(tasks).where(mine).values(waiting=said))
 
 
-def with_ready(connection: Connection, ready: int) -> Sequence[Any]:
-    """Queued tasks with that mark, with their runs' plan; for the fetcher after a restart."""
+def with_ready(connection: Connection, ready: int, site: str) -> Sequence[Any]:
+    """The site's queued tasks with that mark, with their backend and their runs' plan; for errands after a restart."""
     query = (
-        select(tasks.c.id, tasks.c.run_id, tasks.c.position, tasks.c.item, tasks.c.site, runs.c.plan)
+        select(tasks.c.id, tasks.c.run_id, tasks.c.position, tasks.c.item, tasks.c.backend, runs.c.plan)
         .join(runs, runs.c.id == tasks.c.run_id)
-        .where(is_queued(ready))
+        .where(is_queued(ready), tasks.c.site.in_(["", site]))
     )
     return connection.execute(query).all()
 

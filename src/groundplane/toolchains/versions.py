@@ -52,6 +52,13 @@ def match(name: str, version: str = "") -> Match:
     return Match(entry.name, engine.name, chosen, suite, engine.image_apt, licensed, chosen.images)
 
 
+def named(name: str, version: str = "") -> tuple[str, str]:
+    """The toolchain and the engine that `NAME@VERSION` means, whether or not there is such a version. Raises NotFound
+    for an unknown name."""
+    entry, engine = _engine(name, exact=bool(version))
+    return entry.name, engine.name
+
+
 def satisfies(version: str, wanted: str) -> bool:
     """Whether the version is the one asked for, or begins with it: 4.5.0 is 4.5, and 4.50 is not."""
     if not wanted:

@@ -65,6 +65,7 @@ def test_a_registry_that_cannot_be_reached_is_waited_for(why: str, said: str) ->
     assert found is not None and not found.over
     assert (found.reason.code, found.reason.fault) == ("image_pull", Fault.BACKEND)
     assert IMAGE in found.reason.message and found.reason.hint
+    assert ("speaks no TLS" in found.reason.hint) == (said == PLAIN)
 
 
 def test_what_can_never_start_is_not_waited_for() -> None:
@@ -150,6 +151,10 @@ def test_what_became_of_a_pod_is_the_backends_fault(pod: dict[str, Any], code: s
 
 def test_a_script_that_failed_is_nothing_of_the_clusters() -> None:
     assert reasons.failed(terminated(3, "Error")) is None
+    unstarted = terminated(128, "StartError")
+    unstarted["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = NO_SHELL
+    told = reasons.failed(unstarted)
+    assert told is not None and told.code == "start_failed" and "no `sh`" in told.message
     assert reasons.failed({}) is None
 
 

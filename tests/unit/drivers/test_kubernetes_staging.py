@@ -132,6 +132,21 @@ def test_what_is_there_is_not_sent_again(home: Path, store: Store) -> None:
     assert len(store.puts) == len(set(store.puts)) == 2
 
 
+def test_what_somebody_deleted_is_sent_again_once_that_is_noticed(home: Path, store: Store) -> None:
+    given = blob(home, b"given")
+    wanted = snapshot(home, Entry("a.sh", 4, False, blob(home, b"code")))
+    asked = launch(snapshot=wanted, inputs=(StageIn("in.txt", str(layout.blob(home, given))),))
+    staging = Staging(home, store, "mine")
+    staging.upload(staging.prepare(asked))
+    before = dict(store.content)
+    store.content.clear()
+    staging.upload(staging.prepare(asked))
+    assert store.content == {}  # it is remembered: nobody asks for each task
+    staging.doubt()
+    staging.upload(staging.prepare(asked))
+    assert store.content == before
+
+
 def test_a_large_file_travels_and_must_be_what_it_was(home: Path, store: Store, tmp_path: Path) -> None:
     large = tmp_path / "large.bin"
     large.write_bytes(b"large")

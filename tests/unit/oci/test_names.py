@@ -36,6 +36,19 @@ def test_what_a_name_means(text: str, found: Reference) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("python:3", "docker.io/library/python:3"),
+        ("team/x", "docker.io/team/x"),
+        (f"docker.io/python@{DIGEST}", f"docker.io/library/python@{DIGEST}"),
+        ("localhost/a:1", "localhost/a:1"),
+    ],
+)
+def test_a_name_without_a_registry_is_the_hubs(text: str, found: str) -> None:
+    assert str(reference.parse(text).full) == found
+
+
+@pytest.mark.parametrize(
     "text", ["", "UPPER", "a:b:c", "a@sha256:1", "h.example/../a", "a:", "h.example:port/a", "a b"]
 )
 def test_what_is_no_name(text: str) -> None:
@@ -56,6 +69,8 @@ def test_credentials_of_docker_login(tmp_path: Path) -> None:
     assert credentials.of("other:5", tmp_path) == Credentials(token="t")
     assert credentials.of("third", tmp_path) is None
     assert "pass" not in repr(credentials.of("host.example", tmp_path))
+    written(tmp_path, {"auths": {"https://index.docker.io/v1/": {"auth": auth}}})
+    assert credentials.of("docker.io", tmp_path) == Credentials("me", "pass:word")
     written(tmp_path, {"auths": {"host.example": {"auth": "!"}}})
     with pytest.raises(Invalid, match="damaged"):
         credentials.of("host.example", tmp_path)

@@ -19,14 +19,15 @@ WORK = Image("a" * 64, "debian", f"groundplane/r:{'a' * 16}", "m" * 64, "c" * 64
 
 
 class Cluster:
-    """A driver that runs images and needs one that stages, as far as bringing asks it. away: calls of has_staging that
-    find the backend away."""
+    """A driver that runs images and needs one that stages, as far as bringing asks it. away: calls that bring what
+    stages, and find the backend away."""
 
     def __init__(self) -> None:
         self.images: set[str] = set()
         self.used = ""
         self.brought: list[str] = []
         self.away = 0
+        self.code = "backend_unavailable"
 
     def ping(self) -> None: ...
 
@@ -45,14 +46,15 @@ class Cluster:
     def use_staging(self, name: str) -> None:
         self.used = name
 
-    def has_staging(self, name: str) -> bool:
+    def has_staging(self) -> bool:
+        return self.used in self.images
+
+    def bring_staging(self, make: Callable[[], Image], blobs: Callable[[str], Path], progress: Progress) -> None:
         if self.away:
             self.away -= 1
-            raise Unavailable("the registry is away", code="backend_unavailable")
-        return name in self.images
-
-    def bring_staging(self, image: Image, blobs: Callable[[str], Path], progress: Progress) -> None:
-        self.bring(image, blobs, progress)
+            raise Unavailable("it is away", code=self.code)
+        if not self.has_staging():
+            self.bring(make(), blobs, progress)
 
 
 class Builds:
@@ -108,9 +110,17 @@ def test_work_waits_while_nothing_stages_for_it(tmp_path: Path, builds: Builds) 
     assert not bringing.is_there(platform, "k8s", WORK)
     cluster.images.add(staging.name())
     assert bringing.is_there(platform, "k8s", WORK)
-    cluster.away = 1
-    assert not bringing.is_there(platform, "k8s", WORK)
     assert builds.count == 0
+
+
+def test_of_what_the_backend_pulls_itself_nothing_is_brought(tmp_path: Path, builds: Builds) -> None:
+    cluster, pulled = Cluster(), "registry.example/x@sha256:" + "d" * 64
+    platform = platform_of(cluster, tmp_path)
+    assert not bringing.is_there(platform, "k8s", pulled)  # nothing stages for it yet
+    bringing._patiently(platform, "k8s", pulled, lambda text: None, 0.0)
+    assert cluster.brought == [staging.name()]
+    assert bringing.is_there(platform, "k8s", pulled)
+    assert bringing.name(platform, "k8s", pulled) == pulled
 
 
 def test_whoever_names_the_image_has_told_what_stages(tmp_path: Path) -> None:
@@ -120,8 +130,10 @@ def test_whoever_names_the_image_has_told_what_stages(tmp_path: Path) -> None:
     assert cluster.used == staging.name()
 
 
-def test_a_backend_that_is_away_is_waited_for(tmp_path: Path, builds: Builds) -> None:
+@pytest.mark.parametrize("code", ["backend_unavailable", "registry_unavailable"])
+def test_a_backend_that_is_away_is_waited_for(tmp_path: Path, builds: Builds, code: str) -> None:
     cluster = Cluster()
+    cluster.code = code
     cluster.away = 1
     with pytest.raises(Unavailable):
         bring(platform_of(cluster, tmp_path))
