@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.figures import Figure, machine, table
 
-NAMES = ("startup", "throughput", "server", "listing", "logs", "containers", "kubernetes")
+NAMES = ("startup", "throughput", "server", "listing", "logs", "policy", "containers", "kubernetes", "audit")
 _PART = re.compile(r"(<!-- figures -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 

@@ -47,10 +47,11 @@ class Cluster:
 
 
 class Installed:
-    """It runs, and this is who uses it. Projects lie on the volume that the control planes share."""
+    """It runs, and this is who uses it. project: a folder beside it, to be run there."""
 
     def __init__(self, cluster: Cluster, token: str) -> None:
         self.cluster = cluster
+        self.project = Path()
         service = cluster.json("get", "service", "control-plane")
         self.url = f"http://{service['spec']['clusterIP']}"
         self.token = token
@@ -160,7 +161,6 @@ def _keep_volume(cluster: Cluster, image: str) -> None:
     cluster("wait", "pod/keeper", "--for=condition=Ready", "--timeout=120s", namespace=KEEPER)
     command = f"mkdir -p {_VOLUME} && chown 1000:1000 {_VOLUME}"
     cluster("exec", "keeper", "--", "sh", "-c", command, namespace=KEEPER)
-    put(cluster, "projects", _KEPT, only=())
 
 
 def _removed(cluster: Cluster) -> None:

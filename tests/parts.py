@@ -20,6 +20,7 @@ _PROGRAMS = {
     "matlab": ("octave-cli",),
     "spss": ("pspp",),
     "docker-registry": ("docker-registry",),
+    "bubblewrap": ("bwrap",),
     "mmdebstrap": ("mmdebstrap", "apt-get"),
     "chromium": ("chromium",),
     "kubectl": ("kubectl",),
@@ -40,6 +41,10 @@ def available(part: str) -> bool:
         return Path("/dev/nvidia0").exists() and shutil.which("nvidia-smi") is not None
     if part == "s3":
         return s3_program() is not None
+    if part == "oidc-provider":
+        return oidc_folder() is not None
+    if part == "odbc":  # with PostgreSQL's driver, and R's way to it
+        return shutil.which("isql") is not None and "PostgreSQL Unicode" in _odbc_drivers()
     if part == "kfp":
         return importlib.util.find_spec("kfp") is not None
     if part == "kubernetes":
@@ -50,9 +55,23 @@ def available(part: str) -> bool:
 
 
 @cache
+def _odbc_drivers() -> str:
+    known = Path("/etc/odbcinst.ini")
+    return known.read_text() if known.exists() else ""
+
+
+@cache
 def s3_program() -> Path | None:
     """The S3 server, where `tools/versitygw` has built it."""
     tool = Path(__file__).parents[1] / "tools" / "versitygw"
+    found = subprocess.run([tool, "--path"], capture_output=True, text=True, check=False)
+    return Path(found.stdout.strip()) if found.returncode == 0 else None
+
+
+@cache
+def oidc_folder() -> Path | None:
+    """Where `tools/oidc-provider` has installed the OpenID provider."""
+    tool = Path(__file__).parents[1] / "tools" / "oidc-provider"
     found = subprocess.run([tool, "--path"], capture_output=True, text=True, check=False)
     return Path(found.stdout.strip()) if found.returncode == 0 else None
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from groundplane.drivers.fake import FakeDriver
 from groundplane.drivers.local import LocalDriver
+from groundplane.drivers.scripted import ScriptedDriver
 from groundplane.engine.conductor import Conductor
 from groundplane.engine.relay import Relay
 from groundplane.model.documents import Context, RerunRequest, RunDocument, RunRequest, TaskDocument
@@ -23,12 +23,12 @@ from groundplane.spi.driver import Changes, Driver
 from groundplane.spi.layout import blob
 from groundplane.store.database import Database
 
-ME = Actor("tester")
+ME = Actor("tester", "owner")
 PATIENCE = 30.0
 _LOOK = 0.2
 
 
-class Shared(FakeDriver):
+class Shared(ScriptedDriver):
     """A backend that outlives control planes, and has several at once: `seat` is one control plane's way to it."""
 
     def seat(self) -> Seat:
@@ -127,7 +127,7 @@ class Ground:
             path.write_bytes(text if isinstance(text, bytes) else text.encode())
 
     def play(self, **scripts: Mapping[str, Any]) -> None:
-        """What `/fake/NAME` does from now on; see drivers/fake.py."""
+        """What `/fake/NAME` does from now on; see drivers/scripted.py."""
         assert self.backend
         for name, script in scripts.items():
             self.backend.script(f"/fake/{name}", script)
@@ -170,10 +170,11 @@ class Ground:
         return runs.cancel(self.platform, ME, ref)
 
     def show(self, ref: str = "latest") -> RunDocument:
-        return runs.show(self.platform, ref)
+        return runs.show(self.platform, ME, ref)
 
     def wait(self, ref: str) -> RunDocument:
-        self.until(lambda: runs.state(self.platform, ref) in FINAL, lambda: str(self.show(ref)))
+        uid = runs.find(self.platform, ME, ref)
+        self.until(lambda: runs.state(self.platform, uid) in FINAL, lambda: str(self.show(ref)))
         return self.show(ref)
 
     def until(self, holds: Callable[[], Any], what: Callable[[], str] = lambda: "it did not come to be so") -> Any:
@@ -192,7 +193,7 @@ class Ground:
 
     def lines(self, ref: str) -> list[str]:
         """The run's log, `STREAM TASK: text` a line."""
-        chunks, _ = logs.read(self.platform, runs.resolve(self.platform, ref), "", 1 << 30)
+        chunks, _ = logs.read(self.platform, runs.find(self.platform, ME, ref), "", 1 << 30)
         return [f"{c.stream} {c.task}: {line}" for c in chunks for line in c.data.decode().splitlines()]
 
     def content(self, run: RunDocument, name: str) -> bytes:

@@ -3,7 +3,7 @@ set -eu
 umask 077
 shared=/var/lib/groundplane/shared
 mkdir -p "$GROUND_HOME"
-for folder in blobs snapshots logs images backends keys; do
+for folder in blobs snapshots uploads logs images backends keys checkpoints; do
     mkdir -p "$shared/$folder"
     ln -sfn "$shared/$folder" "$GROUND_HOME/$folder"
 done

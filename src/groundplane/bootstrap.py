@@ -1,6 +1,9 @@
 """The control plane's process: wires everything and serves. The only file that sees all.
 
-python -m groundplane.bootstrap --home HOME [--private] [--host H --port N] [--token-file FILE] [--database URL]
+python -m groundplane.bootstrap --home HOME [--private] [--host H --port N] [--token-file FILE]
+    [--tls-cert FILE --tls-key FILE] [--database URL]
+
+Who may log in, and how, stands in the environment: services/login_rules.py.
 """
 
 from __future__ import annotations
@@ -18,13 +21,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from groundplane.drivers.docker import DockerDriver
 from groundplane.drivers.local import LocalDriver
 from groundplane.model.errors import GroundError, Invalid, Unavailable
 from groundplane.model.version import VERSION
-from groundplane.spi import files, layout
+from groundplane.services import login_rules
+from groundplane.spi import files, layout, settings
+
+if TYPE_CHECKING:
+    import ssl
 
 log = logging.getLogger("groundplane")
 
@@ -70,7 +77,10 @@ def run(options: argparse.Namespace) -> bool:
         raise Unavailable(
             f"{home} cannot be used: {error}", hint="set GROUND_HOME to a folder that you can write"
         ) from error
-    _refuse_beyond_loopback(options)
+    if options.token_file is not None:
+        _check_token(options.token_file)
+    rules = login_rules.from_environment(os.environ)
+    tls = _tls(options)
     idle = _idle_seconds()
     url = options.database or f"sqlite:///{home / 'ground.db'}"
     file = Path(url.partition(":///")[2]).absolute() if url.startswith("sqlite") else None
@@ -87,12 +97,13 @@ def run(options: argparse.Namespace) -> bool:
     try:
         if file and file.parent != home and _lock(Path(f"{file}.lock")) is None:
             raise Unavailable(f"another control plane has {file}", hint="SQLite takes one; several share a PostgreSQL")
+        _refuse_beyond_loopback(options, rules, url)
         if lock is not None:
             sockets.append(_unix_socket(home))
             doors += [_Door(layout.control_socket(home)), _Door(home / "control.lock")]
         if options.port is not None or options.host is not None:
             sockets.append(_tcp_socket(options.host or _LOOPBACK[0], options.port or 0))
-        _serve(home, options, url, sockets, doors, idle)
+        _serve(home, options, url, sockets, doors, idle, rules, tls)
         return bool(doors) and not doors[0].open and doors[1].open
     finally:
         for each in sockets:
@@ -125,22 +136,32 @@ def _serve(
     sockets: Sequence[socket.socket],
     doors: Sequence[_Door],
     idle: float,
+    rules: login_rules.LoginRules,
+    tls: ssl.SSLContext | None,
 ) -> None:
+    kept = settings.digest(os.environ)
+    # The agent, and with it the work, gets this process' environment, but not that.
+    secret = {name: os.environ.pop(name) for name in ("GROUND_OIDC_CLIENT_SECRET",) if name in os.environ}
     local = LocalDriver(home)
     warm = threading.Thread(target=_warm, args=(local,), daemon=True)
     warm.start()  # the agent starts on the other core while this process imports
     from groundplane.api.app import create
+    from groundplane.api.peers import Doors
     from groundplane.api.server import serve
+    from groundplane.engine.audit import Recorder
     from groundplane.engine.conductor import Conductor
     from groundplane.engine.housekeeping import Housekeeping
     from groundplane.engine.relay import Relay
-    from groundplane.services import backends
+    from groundplane.services import backends, gate
+    from groundplane.services.audit import retention, witness
     from groundplane.services.platform import Platform
     from groundplane.store.database import Database
 
     database = Database(url)
     drivers = {"local": local, "docker": DockerDriver(home, "docker")}
-    platform = Platform(home=home, database=database, drivers=drivers, url=_url(sockets))
+    platform = Platform(home=home, database=database, drivers=drivers, url=_url(sockets, tls), logins=rules)
+    platform.audit_witness = witness.checked(os.environ.get("GROUND_AUDIT_WITNESS", ""))
+    platform.audit_retention = retention.days(os.environ.get("GROUND_AUDIT_RETENTION", ""))
     backends.load(platform)
     warm.join()
     conductor = Conductor(platform)
@@ -150,7 +171,9 @@ def _serve(
         relay.start()
     housekeeping = Housekeeping(platform)
     housekeeping.start()
-    app = create(platform, options.token_file)
+    recorder = Recorder(platform)
+    recorder.start()
+    app = create(platform, Doors(options.host or "", tls is not None, options.token_file, rules.url))
     activity = _Activity()
     app.add_middleware(activity.middleware)
     gc.freeze()  # what was imported stays: the collector need not look at it again and again
@@ -160,17 +183,20 @@ def _serve(
     def started(stop: Callable[[], None]) -> None:
         platform.stop = stop
         if doors:
-            _write_record(home, platform.url, options)
+            _write_record(home, platform.url, options, kept)
             threading.Thread(target=_end_when_shut, args=(doors, stop), daemon=True).start()
         if options.private:
             threading.Thread(target=_end_when_idle, args=(platform, activity, idle, stop), daemon=True).start()
+        threading.Thread(target=gate.warm, args=(platform,), name="policies", daemon=True).start()
         log.info("control plane answers version=%s pid=%d url=%s", VERSION, os.getpid(), platform.url)
 
     try:
-        serve(app, sockets, started)
+        serve(app, sockets, started, tls)
     finally:
+        os.environ.update(secret)
         housekeeping.close()
         conductor.close()
+        recorder.close()
         if relay:
             relay.close()
         database.close()
@@ -244,18 +270,53 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
     parser.add_argument("--token-file", type=Path)
+    parser.add_argument("--tls-cert", type=Path)
+    parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--database")
     return parser.parse_args(argv)
 
 
-def _refuse_beyond_loopback(options: argparse.Namespace) -> None:
-    if options.token_file is not None:
-        _check_token(options.token_file)
-    elif options.host is not None and options.host not in _LOOPBACK:
+def _refuse_beyond_loopback(options: argparse.Namespace, rules: login_rules.LoginRules, url: str) -> None:
+    """Beyond loopback somebody must be able to log in."""
+    if options.host in (None, *_LOOPBACK) or options.token_file is not None or rules.provider is not None:
+        return
+    if not url.startswith("sqlite") or Path(url.partition(":///")[2]).exists():
+        from groundplane.services import sessions
+        from groundplane.services.platform import Platform
+        from groundplane.store.database import Database
+
+        database = Database(url)
+        try:
+            if sessions.has_password(Platform(home=options.home, database=database, drivers={})):
+                return
+        finally:
+            database.close()
+    raise Invalid(
+        f"--host {options.host} is beyond loopback, and nobody could log in there",
+        hint="set GROUND_OIDC_ISSUER, or ground users create NAME --password; or --token-file FILE, or 127.0.0.1 and "
+        "an SSH tunnel",
+        code="unsafe_host",
+    )
+
+
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    """What TCP speaks. Raises Invalid when the files are no certificate and its key."""
+    if options.tls_cert is None and options.tls_key is None:
+        return None
+    if options.tls_cert is None or options.tls_key is None:
+        raise Invalid("TLS needs a certificate and its key", hint="--tls-cert FILE --tls-key FILE")
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(options.tls_cert, options.tls_key, password=lambda: b"")
+    except (OSError, ssl.SSLError) as error:
         raise Invalid(
-            f"--host {options.host} is beyond loopback, and nothing tells who may come from there",
-            hint="--token-file FILE, or 127.0.0.1 and an SSH tunnel from elsewhere",
-        )
+            f"{options.tls_cert} and {options.tls_key} are no certificate and its key: {error}",
+            hint="PEM files; the key without a pass phrase",
+        ) from error
+    return context
 
 
 def _check_token(path: Path) -> None:
@@ -352,23 +413,24 @@ def _tcp_socket(host: str, port: int) -> socket.socket:
     return found
 
 
-def _url(sockets: Sequence[socket.socket]) -> str | None:
+def _url(sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> str | None:
+    scheme = "https" if tls else "http"
     for each in sockets:
         if each.family == socket.AF_INET:
-            return "http://{}:{}".format(*each.getsockname()[:2])
+            return "{}://{}:{}".format(scheme, *each.getsockname()[:2])
         if each.family == socket.AF_INET6:
-            return "http://[{}]:{}".format(*each.getsockname()[:2])
+            return "{}://[{}]:{}".format(scheme, *each.getsockname()[:2])
     return None
 
 
-def _write_record(home: Path, url: str | None, options: argparse.Namespace) -> None:
+def _write_record(home: Path, url: str | None, options: argparse.Namespace, logins: str) -> None:
     """Who serves, for the command line: written whole or not at all."""
     kept = {
         name.replace("_", "-"): str(value) if isinstance(value, Path) else value
         for name, value in vars(options).items()
         if name != "home" and value not in (None, False)
     }
-    record = {"pid": os.getpid(), "version": VERSION, "url": url, "options": kept}
+    record = {"pid": os.getpid(), "version": VERSION, "url": url, "options": kept, "settings": logins}
     path = layout.runtime(home) / "control.json"
     files.write(path, json.dumps(record).encode())
 

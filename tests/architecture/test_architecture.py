@@ -80,6 +80,10 @@ HEAVY = (
     "IPython",
     "nbclient",
     "botocore",
+    "authlib",
+    "joserfc",
+    "argon2",
+    "httpx2",
 )
 
 

@@ -11,6 +11,7 @@ import pytest
 from groundplane.drivers.docker import DockerDriver
 from groundplane.drivers.fake import FakeDriver
 from groundplane.drivers.local import LocalDriver
+from groundplane.drivers.scripted import ScriptedDriver
 from groundplane.images.store import ImageStore
 from groundplane.model.ids import new_id
 from groundplane.oci.address import Address
@@ -36,7 +37,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
         running.ended()
 
 
-@pytest.fixture(params=["local", "fake", "docker"])
+@pytest.fixture(params=["local", "fake", "scripted", "docker"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     home = tmp_path / "home"
     if request.param == "docker":
@@ -52,10 +53,15 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
         yield Bench(local, home, lambda: LocalDriver(home))
         local.shutdown(end_work=True)
         local.close()
-    else:
-        fake = FakeDriver(home)
-        yield Bench(fake, home, lambda: fake)
+    elif request.param == "fake":
+        fake = FakeDriver(home, "sim")
+        yield Bench(fake, home, lambda: FakeDriver(home, "sim"))
+        end_agents(home)
         fake.close()
+    else:
+        scripted = ScriptedDriver(home)
+        yield Bench(scripted, home, lambda: scripted)
+        scripted.close()
 
 
 def test_it_says_whether_it_can_take_work(bench: Bench) -> None:
@@ -175,7 +181,7 @@ def test_another_driver_goes_on_from_the_cursor(bench: Bench) -> None:
 def until_it_prints(bench: Bench, wanted: Launch) -> None:
     """What runs in a container begins a moment after it is said to run."""
     bench.until(wanted.attempt, Phase.RUNNING)
-    while not isinstance(bench.driver, FakeDriver) and not bench.output(wanted):
+    while not isinstance(bench.driver, ScriptedDriver) and not bench.output(wanted):
         bench.driver.changes(bench.cursor, 0.05)
 
 

@@ -25,7 +25,7 @@ class Ground:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("GROUND_", "PYTHON"))}
         self.env = {
             **kept, "GROUND_HOME": str(self.home), "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1",
-            "LC_ALL": "C.UTF-8", **env,
+            "LC_ALL": "C.UTF-8", "XDG_CONFIG_HOME": str(root / "config"), **env,
         }  # fmt: skip
 
     def write(self, name: str, text: str | bytes) -> Path:

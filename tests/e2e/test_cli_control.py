@@ -81,7 +81,8 @@ def test_up_opens_pages_down_ends_and_work_runs_on(ground: Ground, tmp_path: Pat
         urllib.request.urlopen(urllib.request.Request(f"{url}/api/v1/health", headers={"Host": "evil.example"}))
     with refused.value as answer:
         assert json.load(answer)["code"] == "wrong_host"
-    remote = ground("status", "--json", GROUND_URL=url)
+    token = ground.json("tokens", "create")["token"]
+    remote = ground("status", "--json", GROUND_URL=url, GROUND_TOKEN=token)
     assert json.loads(remote.stdout)["pid"] == status["pid"]
     ground("down")
     assert not alive(status["pid"])

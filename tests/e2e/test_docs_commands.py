@@ -26,8 +26,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "exam
 BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<file>\S+))?\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 EXIT = re.compile(r"#\s*exit code (\d+)\s*$")
 MARK = "::command "
-CHECKOUT_PYTHON = {"docs/sdk.md"}  # there the reader's Python is the one that has Groundplane
+# There the reader's Python is the one that has Groundplane.
+CHECKOUT_PYTHON = {"docs/audit.md", "docs/sdk.md", "docs/secrets.md"}
 IN_CONTAINERS = {"docs/docker.md"}
+WITH_DATABASES = {"docs/secrets.md"}
 IN_CLUSTERS = {"docs/kubernetes.md"}
 PARTS = {"r": r"\.R\b|examples/trial", "matlab": r"\.m\b|examples/trial", "spss": r"\.sps\b|examples/trial"}
 
@@ -72,6 +74,26 @@ def cluster(reader: Ground, tmp_path: Path) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def database(reader: Ground) -> Iterator[None]:
+    """The reader has a PostgreSQL, and in it a few visits."""
+    require("postgres")
+    from tests.postgres import server
+
+    with server(tcp=True) as running:
+        running.run("postgres", "CREATE DATABASE warehouse")
+        running.user("analyst", "pass wörd %41+;")
+        running.run(
+            "warehouse",
+            "CREATE TABLE visits (id int, name text, score numeric(5, 2))",
+            "INSERT INTO visits VALUES (1, 'Åsa', 12.5), (2, NULL, 3), (3, 'Bo', NULL)",
+            "GRANT SELECT ON visits TO analyst",
+        )
+        reader.env["DATABASE"] = f"127.0.0.1:{running.port}"
+        yield
+        reader.close()
+
+
 def shown(body: str) -> list[Shown]:
     """The commands of a block with what they are said to print."""
     found: list[Shown] = []
@@ -110,6 +132,8 @@ def test_what_a_page_shows_is_true(page: Path, reader: Ground, request: pytest.F
         request.getfixturevalue("engine")
     if str(page.relative_to(ROOT)) in IN_CLUSTERS:
         request.getfixturevalue("cluster")
+    if str(page.relative_to(ROOT)) in WITH_DATABASES:
+        request.getfixturevalue("database")
     for part, pattern in PARTS.items():
         if re.search(pattern, text):
             require(part)

@@ -14,9 +14,9 @@ from tests.planes import ME, Ground, task
 
 LAB = '[pipelines.p.steps.a]\ncommand = ["/fake/a"]\non = "lab"\n'
 GOOD = """
-from groundplane.drivers.fake import FakeDriver
+from groundplane.drivers.scripted import ScriptedDriver
 
-class Lab(FakeDriver):
+class Lab(ScriptedDriver):
     @staticmethod
     def configured(home, name, options):
         return Lab(home, {"/fake/slow": {"delay": 60}})
@@ -72,10 +72,10 @@ def test_a_driver_that_cannot_be_loaded_concerns_its_backend_alone(
         ground.close(killed=True)
     plugin.be(broken)
     again(ground)
-    assert {each.name: (each.driver, each.ok) for each in backends.listing(ground.platform)} == {
+    assert {each.name: (each.driver, each.ok) for each in backends.listing(ground.platform, ME)} == {
         "local": ("seat", True), "lab": ("lab", False),
     }  # fmt: skip
-    told = backends.check(ground.platform, "lab")
+    told = backends.check(ground.platform, ME, "lab")
     assert "driver 'lab' cannot be loaded" in told.message
     assert "reinstall its package" in told.hint
     assert ground.run('[pipelines.p.steps.a]\ncommand = ["/fake/b"]\n').state == "succeeded"
@@ -86,7 +86,7 @@ def test_a_driver_that_cannot_be_loaded_concerns_its_backend_alone(
     plugin.be(GOOD)
     again(ground)
     assert ground.wait(waits).state == "succeeded"
-    assert backends.check(ground.platform, "lab").ok
+    assert backends.check(ground.platform, ME, "lab").ok
 
 
 def test_work_that_nobody_can_follow_may_be_cancelled_and_holds_up_nothing(ground: Ground, plugin: Plugin) -> None:
@@ -108,12 +108,12 @@ def test_one_that_is_not_installed_any_more_can_be_removed(ground: Ground, plugi
     backends.add(ground.platform, ME, "lab", "lab", {})
     plugin.uninstall()
     again(ground)
-    assert "there is no driver 'lab'" in backends.check(ground.platform, "lab").message
+    assert "there is no driver 'lab'" in backends.check(ground.platform, ME, "lab").message
     backends.remove(ground.platform, ME, "lab")
     with pytest.raises(NotFound):
-        backends.check(ground.platform, "lab")
+        backends.check(ground.platform, ME, "lab")
     again(ground)
-    assert [each.name for each in backends.listing(ground.platform)] == ["local"]
+    assert [each.name for each in backends.listing(ground.platform, ME)] == ["local"]
 
 
 def test_adding_it_again_goes_on(ground: Ground, plugin: Plugin) -> None:

@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ import pytest
 from groundplane.drivers.docker import DockerDriver
 from groundplane.oci.address import Address
 from tests.docker_drill import Daemon, daemon, tiny_image
-from tests.e2e.cli_ground import Ground, until
+from tests.e2e.cli_ground import BIN, Ground, until
 
 
 @pytest.fixture
@@ -50,6 +51,25 @@ def by_tcp(made: Callable[..., tuple[Daemon, Ground]], free_port: int) -> tuple[
 def run(ground: Ground, text: str, *words: str, code: int = 0) -> Any:
     ground.write("do.sh", text)
     return ground.json("run", "do.sh", "--on", "docker", "--fresh", *words, code=code)
+
+
+def test_secrets_are_carried_too_for_the_work_alone_to_read(by_tcp: tuple[Daemon, Ground]) -> None:
+    engine, ground = by_tcp
+    argv = [BIN / "ground", "secrets", "set", "token"]
+    subprocess.run(argv, env=ground.env, cwd=ground.work, input=b"it's \xe9 planted-4f1e\n", check=True)
+    ground.write("do.sh", 'printf %s "$TOKEN" | od -c | head -1; cat "a key"; stat -c "%a %u" "a key"; echo 1 > out\n')
+    ground.write(
+        "ground.toml",
+        '[project]\nname = "p"\n[pipelines.p.steps.do]\nrun = "do.sh"\non = "docker"\noutputs = ["*"]\n'
+        'secrets = { TOKEN = "token", "a key" = "token" }\n',
+    )
+    done = ground("run", ".")
+    assert done.stdout == "0000000   i   t   '   s     351       p   l   a   n   t   e   d   -   4\n***\n400 1000\n"
+    assert outputs(ground.json("runs", "show", "latest")) == {"out"}
+    until(lambda: not engine.call("GET", "/containers/json", {"all": 1}), "the container is gone")
+    for path in engine.folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert b"planted-4f1e" not in path.read_bytes(), path
 
 
 def outputs(found: Any) -> set[str]:

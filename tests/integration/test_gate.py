@@ -10,7 +10,8 @@ import pytest
 from groundplane.model.documents import RerunRequest
 from groundplane.model.errors import Denied, Invalid
 from groundplane.model.ids import new_id
-from groundplane.services import events, runs, status
+from groundplane.services import policies, runs, status
+from groundplane.services.audit import views
 from tests.planes import ME, Ground
 
 STEP = '[pipelines.p.steps.a]\ncommand = ["/fake/a"]\n'
@@ -23,7 +24,7 @@ def rows(ground: Ground) -> dict[str, list[Any]]:
 
 
 def told(ground: Ground) -> list[tuple[str, str, str, str]]:
-    found = events.listing(ground.platform, 100, None)["events"]
+    found = views.listing(ground.platform, ME, 100, None)["events"]
     return [(event["actor"], event["action"], event["object"], event["outcome"]) for event in found]
 
 
@@ -44,29 +45,32 @@ def stop(ground: Ground, run: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "action"),
-    [(submit, "run.submit"), (cancel, "run.cancel"), (rerun, "run.rerun"), (stop, "control_plane.stop")],
+    ("change", "action", "decided"),
+    [
+        (submit, "run.submit", "run.submit"),
+        (cancel, "run.cancel", "run.cancel"),
+        (rerun, "run.rerun", "run.submit"),
+        (stop, "control_plane.stop", "control_plane.stop"),
+    ],
 )
-def test_a_veto_is_exit_4_leaves_its_event_and_changes_nothing_else(
-    ground: Ground, change: Callable[[Ground, str], None], action: str
+def test_a_denial_is_exit_4_leaves_its_event_and_changes_nothing_else(
+    ground: Ground, change: Callable[[Ground, str], None], action: str, decided: str
 ) -> None:
     run = ground.run(STEP)
-    before = rows(ground)
     stopped: list[bool] = []
     ground.platform.stop = lambda: stopped.append(True)
-
-    def veto(actor: str, what: str, object_: str) -> None:
-        if what == action:
-            raise Denied(f"{actor} may not {what}", hint="ask")
-
-    ground.platform.vetoes.append(veto)
-    with pytest.raises(Denied) as denied:
+    policies.add(
+        ground.platform, ME, "mine", f'@id("not-now") forbid (principal, action == Action::"{decided}", resource);'
+    )
+    before = rows(ground)
+    with pytest.raises(Denied, match="tester: rule 'not-now' forbids it") as denied:
         change(ground, run.id)
-    assert (denied.value.exit_code, denied.value.message) == (4, f"tester may not {action}")
+    assert denied.value.exit_code == 4
     assert rows(ground) == before
     assert not stopped
-    newest = told(ground)[0]
-    assert (newest[0], newest[1], newest[3]) == ("tester", action, "denied")
+    event = views.listing(ground.platform, ME, 1, None)["events"][0]
+    assert (event["actor"], event["action"], event["outcome"]) == ("tester", action, "denied")
+    assert event["details"]["rule"] == "not-now"
 
 
 def test_what_actors_did_is_told_newest_first_and_by_pages(ground: Ground) -> None:
@@ -78,18 +82,18 @@ def test_what_actors_did_is_told_newest_first_and_by_pages(ground: Ground) -> No
         ("tester", "run.cancel", run.id, "done"),
         ("tester", "run.submit", run.id, "done"),
     ]
-    page = events.listing(ground.platform, 2, None)
+    page = views.listing(ground.platform, ME, 2, None)
     assert [event["action"] for event in page["events"]] == ["run.rerun", "run.cancel"]
-    last = events.listing(ground.platform, 2, page["next"])
+    last = views.listing(ground.platform, ME, 2, page["next"])
     assert [event["action"] for event in last["events"]] == ["run.submit"]
     assert last["next"] is None
-    assert page["events"][0]["facts"] == {"backend": "local", "name": "p"}
+    assert page["events"][0]["details"] == {"actor": {"kind": ME.kind}, "backend": "local", "name": "p"}
 
 
 @pytest.mark.parametrize(("limit", "cursor"), [(0, None), (1001, None), (1, "x"), (1, "1" * 30)])
 def test_a_wrong_page(ground: Ground, limit: int, cursor: str | None) -> None:
     with pytest.raises(Invalid):
-        events.listing(ground.platform, limit, cursor)
+        views.listing(ground.platform, ME, limit, cursor)
 
 
 def test_what_fails_leaves_no_event(ground: Ground) -> None:

@@ -15,7 +15,7 @@ from groundplane.model.errors import Invalid
 from groundplane.model.gpus import GpuKind
 from groundplane.model.locks import Base, File, Lock, Native
 from groundplane.model.resources import Resources
-from groundplane.services import backends, doctor, environments, runs
+from groundplane.services import backends, doctor, environments, forecasts, runs
 from groundplane.spi.launch import Launch, Phase
 from tests.conformance.driver_bench import launch
 from tests.integration.agent_bench import AgentBench, changed_agent
@@ -74,7 +74,7 @@ def test_run_and_plan_refuse_alike_before_anything_starts(ground: Ground) -> Non
     locked(ground, "torch 2.4.1+cu124")
     request = ground.request(train("count = 1"))
     with pytest.raises(Invalid) as planned:
-        runs.plan(ground.platform, ME, request)
+        forecasts.plan(ground.platform, ME, request)
     with pytest.raises(Invalid) as submitted:
         ground.submit(train("count = 1"))
     for error in (planned.value, submitted.value):
@@ -82,7 +82,7 @@ def test_run_and_plan_refuse_alike_before_anything_starts(ground: Ground) -> Non
         assert "torch 2.4.1+cu124 brings CUDA 12.4" in error.message
         assert "driver 470.256.02" in error.message
         assert "install driver 525.60.13 or newer" in error.hint
-    assert runs.listing(ground.platform, None, 10, None).runs == ()
+    assert runs.listing(ground.platform, ME, None, 10, None).runs == ()
     assert ground.starts("") == []
 
 
@@ -125,7 +125,7 @@ def test_more_than_there_are_never_fit(ground: Ground) -> None:
 def test_what_a_backend_does_not_tell_is_a_warning(ground: Ground) -> None:
     has(ground, None)
     locked(ground, "torch 2.4.1+cu124")
-    plan = runs.plan(ground.platform, ME, ground.request(train("count = 1")))
+    plan = forecasts.plan(ground.platform, ME, ground.request(train("count = 1")))
     assert any("does not tell which GPUs it has" in warning for warning in plan.warnings), plan.warnings
     assert plan.steps[0].gpus == 1
     assert ground.run(train("count = 1")).state == "succeeded"
@@ -134,7 +134,7 @@ def test_what_a_backend_does_not_tell_is_a_warning(ground: Ground) -> None:
 def test_a_kind_without_a_number_is_a_warning(ground: Ground) -> None:
     has(ground, "a100x2_535")
     locked(ground, "torch 2.4.1+cu121")
-    plan = runs.plan(ground.platform, ME, ground.request(train('memory = "40GiB"')))
+    plan = forecasts.plan(ground.platform, ME, ground.request(train('memory = "40GiB"')))
     assert any("says which GPUs, but not how many" in warning for warning in plan.warnings), plan.warnings
     assert plan.steps[0].gpus == 0
 
@@ -147,7 +147,7 @@ def test_without_an_environment_the_number_is_all_that_is_asked(ground: Ground) 
 
 def test_the_doctor_and_the_backends_list_the_devices(ground: Ground) -> None:
     has(ground, "a100_lost_535")
-    found = {each.name: each for each in doctor.examine(ground.platform, Context(str(ground.project), {}))}
+    found = {each.name: each for each in doctor.examine(ground.platform, ME, Context(str(ground.project), {}))}
     told = found["local GPU 0"]
     assert (told.level, told.message) == (
         "ok",
@@ -155,7 +155,7 @@ def test_the_doctor_and_the_backends_list_the_devices(ground: Ground) -> None:
     )
     assert found["local GPUs"].level == "warning"
     assert "GPU 1" in found["local GPUs"].message
-    document = backends.check(ground.platform, "local")
+    document = backends.check(ground.platform, ME, "local")
     assert document.gpus == 1
     assert document.devices == host("a100_lost_535")
 

@@ -13,7 +13,8 @@ import pytest
 from groundplane.model.documents import LicenceDocument, RunDocument
 from groundplane.model.errors import Denied, Invalid, NotFound
 from groundplane.model.reasons import Reason
-from groundplane.services import claims, events, licences, runs
+from groundplane.services import claims, forecasts, licences, policies
+from groundplane.services.audit import views
 from groundplane.services.platform import Platform
 from groundplane.spi.launch import Launch
 from groundplane.store import licences as pools
@@ -35,7 +36,7 @@ def seats(ground: Ground, count: int, name: str = "fit", server: str | None = No
 
 
 def pool(ground: Ground, name: str = "fit") -> LicenceDocument:
-    return licences.show(ground.platform, name)
+    return licences.show(ground.platform, ME, name)
 
 
 def waiting(ground: Ground, ref: str, name: str = "fit") -> Reason | None:
@@ -214,7 +215,7 @@ def test_what_is_reused_needs_no_seat(ground: Ground) -> None:
     holder = ground.submit(FIT)
     ground.until_task(holder, "fit", "running")
     assert [each.reused for each in ground.run(step).tasks] == [True]
-    plan = runs.plan(ground.platform, ME, ground.request(step))
+    plan = forecasts.plan(ground.platform, ME, ground.request(step))
     assert (plan.steps[0].reuse, plan.steps[0].waiting) == ("would be reused", None)
     ground.cancel(holder)
 
@@ -255,7 +256,7 @@ def test_a_pool_without_seats_refuses_before_anything_starts(ground: Ground) -> 
     first, second = ground.submit(FIT), ground.submit(FIT)
     until_waiting(ground, second, first)
     seats(ground, 0)
-    for ask in (lambda: ground.submit(FIT), lambda: runs.plan(ground.platform, ME, ground.request(FIT))):
+    for ask in (lambda: ground.submit(FIT), lambda: forecasts.plan(ground.platform, ME, ground.request(FIT))):
         with pytest.raises(Invalid) as refused:
             ask()
         assert refused.value.code == "never_fits"
@@ -268,10 +269,10 @@ def test_a_pool_without_seats_refuses_before_anything_starts(ground: Ground) -> 
 def test_a_plan_says_what_it_would_wait_for(ground: Ground) -> None:
     seats(ground, 1)
     ground.play(fit={"delay": 60})
-    assert runs.plan(ground.platform, ME, ground.request(FIT)).steps[0].waiting is None
+    assert forecasts.plan(ground.platform, ME, ground.request(FIT)).steps[0].waiting is None
     first = ground.submit(FIT)
     ground.until_task(first, "fit", "running")
-    told = runs.plan(ground.platform, ME, ground.request(FIT)).steps[0].waiting
+    told = forecasts.plan(ground.platform, ME, ground.request(FIT)).steps[0].waiting
     assert told is not None
     assert first in told.message
     ground.cancel(first)
@@ -347,17 +348,16 @@ def test_changes_pass_the_gate(ground: Ground) -> None:
     licences.remove(ground.platform, ME, "fit")
     with pytest.raises(NotFound, match="no pool 'fit'"):
         licences.remove(ground.platform, ME, "fit")
-    told = events.listing(ground.platform, 10, None)["events"]
+    told = views.listing(ground.platform, ME, 10, None)["events"]
     assert [(each["action"], each["object"]) for each in told] == [("licence.remove", "fit"), ("licence.set", "fit")]
-    assert told[1]["facts"] == {"seats": 2, "server": None}
+    assert told[1]["details"] == {"actor": {"kind": ME.kind}, "seats": 2, "server": None}
 
-    def veto(actor: str, action: str, object_: str) -> None:
-        raise Denied(f"{actor} may not {action}", hint="ask")
-
-    ground.platform.vetoes.append(veto)
-    with pytest.raises(Denied):
+    policies.add(
+        ground.platform, ME, "mine", '@id("frozen") forbid (principal, action == Action::"licence.set", resource);'
+    )
+    with pytest.raises(Denied, match="'frozen'"):
         seats(ground, 3)
-    assert licences.listing(ground.platform) == []
+    assert licences.listing(ground.platform, ME) == []
 
 
 # --- a licence server (recorded answers: no real one was ever met) -------------------------------------------------

@@ -19,7 +19,7 @@ from groundplane.services.platform import Platform
 from groundplane.spi import layout
 from groundplane.spi.snapshots import IN_PLACE_SIZE
 from groundplane.store.database import sqlite_url
-from tests.planes import Ground, states, task
+from tests.planes import ME, Ground, states, task
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_names_with_spaces_quotes_and_letters_of_all_kinds(local: Ground) -> Non
     assert run.state == "succeeded", (run.reason, local.lines(run.id))
     assert {o.name for o in run.tasks[0].outputs} == {f"out {name}" for name in names}
     for name in names:
-        path, _ = artifacts.find(local.platform, run.id, f"copy.sh/out {name}")
+        path, _ = artifacts.find(local.platform, ME, run.id, f"copy.sh/out {name}")
         assert path.read_text() == name
 
 

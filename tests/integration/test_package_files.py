@@ -7,6 +7,7 @@ import functools
 import hashlib
 import http.server
 import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -85,6 +86,19 @@ def test_a_lock_whose_addresses_are_gone_is_served_by_the_sites_index(
     (path,) = languages.fetched(locked, Downloads(tmp_path / "downloads"), None, tmp_path, silent)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == files[0].sha256
     assert languages.outdated(locked, silent) == [("tiny", "1", "2")]
+
+
+def test_nothing_of_the_folder_is_started(index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", index)
+    folder, started = tmp_path / "sent", tmp_path / "started"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "pyvenv.cfg").write_text("home = /usr/bin\nversion_info = 3.11.7\n")
+    for name in ("python", "python3"):
+        program = folder / ".venv" / "bin" / name
+        program.write_text(f'#!/bin/sh\n: > {started}\nexec {sys.executable} "$@"\n')
+        program.chmod(0o755)
+    assert "tiny" in uv.resolve(["tiny<2"], TARGET, folder)
+    assert not started.exists()
 
 
 def test_without_an_index_the_locks_own_address_is_asked(

@@ -20,7 +20,7 @@ import pytest
 from groundplane.model.reasons import Reason
 from groundplane.model.resources import Resources
 from groundplane.spi import layout, segments
-from groundplane.spi.launch import Launch, Phase, StageIn
+from groundplane.spi.launch import Launch, Phase, PrivateFile, StageIn
 from groundplane.spi.pod import MAIN, agent
 from groundplane.spi.snapshots import Entry, Manifest, digest_of
 from groundplane.spi.toolchain import Command
@@ -154,8 +154,8 @@ def test_both_streams_come_in_order_and_an_unfinished_line_at_once(made: Made) -
 
 def test_a_secret_is_nowhere_even_when_it_comes_in_two_parts(made: Made, store: pods.Store) -> None:
     told = made("printf 'x hun'; sleep 0.2; echo 'ter2 y'; echo hunter2 >&2", redact=("hunter2",)).run()
-    assert told.output(0) == b"x [redacted] y\n"
-    assert told.output(1) == b"[redacted]\n"
+    assert told.output(0) == b"x *** y\n"
+    assert told.output(1) == b"***\n"
     assert b"hunter2" not in store.content["/result?secret"]
 
 
@@ -500,3 +500,14 @@ def test_it_runs_where_nothing_but_python_is(made: Made, tmp_path: Path) -> None
         assert process.wait(10) == 0
     assert lines[-1]["observation"]["exit_code"] == 0
     assert lines[-1]["uploaded"] is True
+
+
+def test_secrets_are_files_while_it_runs_and_no_output(made: Made, store: pods.Store) -> None:
+    private = (PrivateFile("conf/key", "hunter2 \udcff\n"), PrivateFile("odbc.ini", "[w]\n", beside=True))
+    script = 'stat -c %a conf/key "$TMPDIR/../odbc.ini"; cat conf/key "$TMPDIR/../odbc.ini"; echo 1 >a'
+    pod = made(script, private=private, redact=("hunter2",), outputs=("a", "conf"), env={"TOKEN": "hunter2"})
+    told = pod.run()
+    assert told.output(0) == b"400\n400\n*** \xff\n[w]\n"
+    assert told.observation.missing == ("conf",)
+    assert not (layout.tree(pod.home, pod.launch.attempt) / "conf" / "key").exists()
+    assert b"hunter2" not in store.content["/result?secret"]

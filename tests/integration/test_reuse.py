@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from groundplane.model.documents import RunDocument
-from groundplane.services import runs
+from groundplane.services import forecasts
 from groundplane.spi import layout
 from tests.planes import ME, Ground, task
 
@@ -63,7 +63,7 @@ class Project:
 
     def plan(self, steps: str = STEPS, **fields: Any) -> dict[str, str]:
         request = self.ground.request(steps, **self.fields(fields))
-        return {each.step: each.reuse for each in runs.plan(self.ground.platform, ME, request).steps}
+        return {each.step: each.reuse for each in forecasts.plan(self.ground.platform, ME, request).steps}
 
 
 def reused(run: RunDocument) -> dict[str, bool]:

@@ -14,7 +14,7 @@ from groundplane.services import artifacts, runs
 from groundplane.services.settling import MOST_LOSSES
 from groundplane.spi.driver import Changes
 from groundplane.spi.launch import Observation, Phase
-from tests.planes import Ground, states, task
+from tests.planes import ME, Ground, states, task
 
 PART = 'inputs = { "p.csv" = "{part}" }'
 
@@ -41,7 +41,7 @@ def test_submit_is_idempotent_by_id(ground: Ground) -> None:
     ground.wait(uid)
     ground.submit(steps, uid=uid)  # and when it has ended
     assert len(ground.starts(uid)) == 1
-    assert [run.id for run in runs.listing(ground.platform, None, 10, None).runs] == [uid]
+    assert [run.id for run in runs.listing(ground.platform, ME, None, 10, None).runs] == [uid]
 
 
 def test_the_document_of_a_run(ground: Ground) -> None:
@@ -59,7 +59,7 @@ def test_the_document_of_a_run(ground: Ground) -> None:
 def test_what_cannot_work_is_refused_before_anything_starts(ground: Ground, name: str) -> None:
     with pytest.raises(Invalid):
         ground.submit(step("clean") + step("two", f'inputs = {{ "x.csv" = "{name}" }}'))
-    assert runs.listing(ground.platform, None, 10, None).runs == ()
+    assert runs.listing(ground.platform, ME, None, 10, None).runs == ()
 
 
 def test_what_could_never_fit_is_refused(ground: Ground) -> None:
@@ -191,7 +191,7 @@ def test_a_missing_output_is_a_failure(ground: Ground) -> None:
 def test_outputs_of_a_failed_task_are_no_artifacts(ground: Ground) -> None:
     ground.play(a={"exit": 1, "outputs": {"out.csv": "1"}})
     run = ground.run(step("a", 'outputs = ["out.csv"]'))
-    assert artifacts.listing(ground.platform, run.id) == []
+    assert artifacts.listing(ground.platform, ME, run.id) == []
 
 
 # --- fan-outs -----------------------------------------------------------------------------------------------------
@@ -392,14 +392,14 @@ def test_lists_go_by_the_servers_sequence_and_by_cursor(ground: Ground) -> None:
     seen: list[str] = []
     cursor: str | None = None
     while True:
-        page = runs.listing(ground.platform, None, 2, cursor)
+        page = runs.listing(ground.platform, ME, None, 2, cursor)
         seen += [run.id for run in page.runs]
         assert all(run.tasks == () and run.task_count == 1 for run in page.runs)
         if (cursor := page.next) is None:
             break
     assert seen == made[::-1]
-    assert len(runs.listing(ground.platform, "succeeded", 5, None).runs) == 5
-    assert runs.listing(ground.platform, "failed", 5, None).runs == ()
+    assert len(runs.listing(ground.platform, ME, "succeeded", 5, None).runs) == 5
+    assert runs.listing(ground.platform, ME, "failed", 5, None).runs == ()
     assert ground.show("latest").id == made[-1]
 
 
@@ -412,13 +412,13 @@ def test_a_wrong_question_names_what_is_right(
     ground: Ground, state: str | None, limit: int, cursor: str | None, named: str
 ) -> None:
     with pytest.raises(Invalid) as refused:
-        runs.listing(ground.platform, state, limit, cursor)
+        runs.listing(ground.platform, ME, state, limit, cursor)
     assert named in refused.value.message + refused.value.hint
 
 
 def test_a_run_by_the_beginning_of_its_id(ground: Ground) -> None:
     with pytest.raises(NotFound):
-        runs.show(ground.platform, "latest")
+        runs.show(ground.platform, ME, "latest")
     first = ground.run(step("a"), uid="0190aaaa-0000-7000-8000-000000000001")
     ground.run(step("a"), uid="0190aaab-0000-7000-8000-000000000002")
     assert ground.show("0190aaaa").id == first.id
@@ -432,8 +432,8 @@ def test_a_run_by_the_beginning_of_its_id(ground: Ground) -> None:
 def test_an_artifact_is_found_or_told_what_there_is(ground: Ground) -> None:
     ground.play(a={"outputs": {"b.csv": "x", "é ü.txt": "y"}})
     run = ground.run(step("a", 'outputs = ["*"]'))
-    path, found = artifacts.find(ground.platform, run.id, "a/é ü.txt")
+    path, found = artifacts.find(ground.platform, ME, run.id, "a/é ü.txt")
     assert (path.read_bytes(), found.kind, found.size) == (b"y", "file", 1)
     with pytest.raises(NotFound) as refused:
-        artifacts.find(ground.platform, run.id, "a/none")
+        artifacts.find(ground.platform, ME, run.id, "a/none")
     assert "a/b.csv" in refused.value.hint

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundplane.model.artifacts import Output
+from groundplane.model.canonical import canonical
 from groundplane.model.gpus import GpuKind
 from groundplane.model.reasons import Fault, Reason
 from groundplane.model.resources import Resources
-from groundplane.services import metrics, reasons, reuse
+from groundplane.services import metrics, reasons
 from groundplane.services.notices import Notifier
 from groundplane.services.platform import iso
 from groundplane.spi import agent, segments, wire
@@ -161,14 +162,14 @@ def test_what_links_lead_to_can_be_read_under_their_names() -> None:
 def test_the_rfcs_own_order_of_names() -> None:
     """RFC 8785, 3.2.3: by UTF-16 code units, which is not the order of code points."""
     names = ["\u20ac", "\r", "\ufb33", "1", "\U0001f600", "\u0080", "\u00f6"]
-    found = json.loads(reuse.canonical(dict.fromkeys(names, "")), object_pairs_hook=lambda pairs: [p[0] for p in pairs])
+    found = json.loads(canonical(dict.fromkeys(names, "")), object_pairs_hook=lambda pairs: [p[0] for p in pairs])
     assert found == ["\r", "1", "\u0080", "\u00f6", "\u20ac", "\U0001f600", "\ufb33"]
 
 
 def test_the_rfcs_own_text() -> None:
     """RFC 8785, 3.2.2.2 and the sample of 3.2.3, as far as keys hold such values."""
     text = "\u20ac$\u000f\u000aA'\u0042\u0022\u005c\\\"/"
-    assert reuse.canonical({"s": text, "l": [1, True, None]}) == (
+    assert canonical({"s": text, "l": [1, True, None]}) == (
         '{"l":[1,true,null],"s":"\u20ac$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}'.encode()
     )
 
@@ -181,16 +182,16 @@ def test_the_rfcs_own_text() -> None:
     )
 )
 def test_the_canonical_form_says_the_same_and_does_not_know_the_order(value: Any) -> None:
-    data = reuse.canonical(value)
+    data = canonical(value)
     assert json.loads(data) == value
     if isinstance(value, dict):
-        assert reuse.canonical(dict(reversed(value.items()))) == data
+        assert canonical(dict(reversed(value.items()))) == data
 
 
 @pytest.mark.parametrize("value", [0.5, [2**53 + 1], {"a": {"b": 1.0}}])
 def test_numbers_that_languages_write_differently_have_no_place(value: object) -> None:
     with pytest.raises(TypeError):
-        reuse.canonical(value)
+        canonical(value)
 
 
 # --- small rules of services ---------------------------------------------------------------------------------------

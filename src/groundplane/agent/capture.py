@@ -7,11 +7,13 @@ import re
 import time
 from collections.abc import Callable, Sequence
 
+from groundplane.model.secrets import HIDDEN
 from groundplane.spi.segments import MAX_DATA, UNFINISHED, Record, encode
 
 TAIL = 64 * 1024
 UNFINISHED_AFTER = 0.05
-_REDACTED = b"[redacted]"
+
+_HIDDEN = HIDDEN.encode()
 
 Sink = Callable[[bytes], None]
 
@@ -22,7 +24,7 @@ class Redactor:
     def __init__(self, secrets: Sequence[str]) -> None:
         values = sorted({os.fsencode(s) for s in secrets if s}, key=len, reverse=True)
         self._pattern = re.compile(b"|".join(re.escape(v) for v in values)) if values else None
-        self._beginnings = sorted({v[:n] for v in values for n in range(1, len(v))}, key=len, reverse=True)
+        self._values = values
 
     @property
     def active(self) -> bool:
@@ -35,12 +37,28 @@ class Redactor:
             return data, b""
         hold = len(data)
         if not last:
-            hold -= next((len(beginning) for beginning in self._beginnings if data.endswith(beginning)), 0)
+            hold -= max(_begun(value, data) for value in self._values)
             for match in self._pattern.finditer(data):
                 if match.start() < hold < match.end():
                     hold = match.start()
                     break
-        return self._pattern.sub(_REDACTED, data[:hold]), data[hold:]
+        return self._pattern.sub(_HIDDEN, data[:hold]), data[hold:]
+
+    def text(self, text: str) -> str:
+        """The text without secrets."""
+        if self._pattern is None or not text:
+            return text
+        return os.fsdecode(self._pattern.sub(_HIDDEN, os.fsencode(text)))
+
+
+def _begun(value: bytes, data: bytes) -> int:
+    """How many bytes at the end of the data may be the beginning of the value."""
+    start = max(0, len(data) - len(value) + 1)
+    while (start := data.find(value[:1], start)) >= 0:
+        if value.startswith(data[start:]):
+            return len(data) - start
+        start += 1
+    return 0
 
 
 class LineFilter:

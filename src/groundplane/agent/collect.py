@@ -11,7 +11,7 @@ from pathlib import Path
 
 from groundplane.agent import overlay
 from groundplane.agent.blobs import Intake
-from groundplane.agent.staging import Staged, signature
+from groundplane.agent.staging import Staged, remove_private, signature
 from groundplane.model import caches
 from groundplane.model.artifacts import Output
 from groundplane.model.globs import fixed_folder, is_glob, matches
@@ -37,19 +37,22 @@ class Collected:
 def is_trivial(launch: Launch, staged: Staged) -> bool:
     """Whether there is nothing to collect at all."""
     command = launch.command
+    if launch.private:
+        return False
     declared = launch.outputs is None or launch.outputs
     return not (declared or staged.in_place or command.leftovers or command.collect or command.report)
 
 
 def collect(home: Path, launch: Launch, staged: Staged, succeeded: bool) -> Collected:
     """Outputs are hashed and kept only when the work `succeeded`; `missing` is always told. Raises OSError."""
+    remove_private(home, launch)
     copy = _Copy(home, launch, staged)
     support = layout.support(home, launch.attempt)
     for pattern in launch.command.leftovers:
         for name in list(copy.matching(pattern)):
             os.unlink(copy.at(name))
     for source, name in launch.command.collect.items():
-        if (support / source).is_file():
+        if _is_own_file(support / source) and copy.takes(name):
             _move(support / source, Path(copy.at(name)))
     report = _tail_of(support / launch.command.report) if launch.command.report else ""
     if launch.outputs is None:
@@ -133,6 +136,11 @@ class _Copy:
         if os.path.isfile(own) and not overlay.only_metadata(own):
             return own, True
         return path, False
+
+    def takes(self, name: str) -> bool:
+        """Whether a file may be put there: no link that the work made leads the way out of the working copy."""
+        parent = os.path.realpath(os.path.dirname(self.at(name)))
+        return f"{parent}/".startswith(f"{self._real}/")
 
     def reason_for(self, missing: list[str]) -> Reason | None:
         """The one that links explain; None when what is missing was simply not written."""
@@ -225,7 +233,17 @@ def _differs(source: str, was: tuple[int, int, int, int]) -> bool:
         return True
 
 
+def _is_own_file(path: Path) -> bool:
+    """A regular file, not a link in its place: the work could have it lead to what only the agent may read."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def _tail_of(path: Path) -> str:
+    if not _is_own_file(path):
+        return ""
     try:
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
@@ -239,6 +257,7 @@ def _move(source: Path, target: Path) -> None:
     try:
         source.rename(target)
     except OSError:  # an overlay is another file system
+        target.unlink(missing_ok=True)  # or a link in its place would be followed
         target.write_bytes(source.read_bytes())
         source.unlink()
 

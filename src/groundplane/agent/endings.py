@@ -7,7 +7,7 @@ import traceback
 from functools import partial
 from pathlib import Path
 
-from groundplane.agent import collect, outcome
+from groundplane.agent import collect, outcome, staging
 from groundplane.agent.attempts import Attempt, Stage
 from groundplane.agent.ledger import Ledger
 from groundplane.agent.segments import Segments
@@ -60,11 +60,20 @@ class Endings:
             return
         self._segments.gather(attempt.segment, outcome.note(attempt, notes))
 
+    def _delete_private(self, attempt: Attempt) -> None:
+        """Of one that never began, too: its working copy may have been made ahead."""
+        try:
+            staging.remove_private(self._home, attempt.launch)
+        except OSError as error:
+            print(f"secrets of {attempt.name} stay until its cleanup: {error}", file=sys.stderr, flush=True)
+
     def over(self, attempt: Attempt, collected: collect.Collected) -> None:
         """Tells how it ended, and lets go of what it had."""
         attempt.stage = Stage.OVER
         if attempt.group is not None:
             attempt.group.remove()
+        if attempt.launch.private:
+            self._delete_private(attempt)
         self._ledger.ended(outcome.observation(attempt, collected))
         if attempt.segment is not None:
             self._segments.release(attempt.segment)

@@ -15,7 +15,7 @@ from typing import Any
 from groundplane.agent.attempts import Attempt, Stage
 from groundplane.agent.staging import Staged
 from groundplane.model.reasons import Reason
-from groundplane.spi import wire
+from groundplane.spi import files, wire
 from groundplane.spi.launch import Launch
 
 
@@ -58,7 +58,7 @@ def leave(
         "running": entries,
     }
     fds = [lock, listening.fileno(), *(s.fd for a in running for s in a.streams if s.fd >= 0)]
-    _path(home).write_bytes(wire.encode(document))
+    files.write(_path(home), wire.encode(document), mode=0o600)  # it has the variables of the work
     for fd in fds:
         os.set_inheritable(fd, True)
     try:

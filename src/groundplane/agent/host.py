@@ -6,11 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from groundplane.agent import collect, handover, proxies
+from groundplane.agent import collect, confining, handover, proxies
 from groundplane.agent.attempts import Attempt, Stage
 from groundplane.agent.book import Book, texts
 from groundplane.agent.capacity import Capacity
@@ -120,6 +121,8 @@ class Host:
         return found
 
     def _take_in(self, launch: Launch) -> None:
+        if launch.confined:
+            launch = replace(launch, owner=confining.USER)
         self.book.accept(launch.attempt, launch.epoch, launch.run, launch.channel)
         self.line[launch.attempt] = Attempt(launch)
         channel = b',"channel":' + texts(launch.channel) if launch.channel else b""

@@ -30,6 +30,7 @@ def succeeded(attempt: Attempt) -> bool:
 def observation(attempt: Attempt, collected: Collected) -> Observation:
     """What is told of one that is over."""
     status, streams = attempt.status, attempt.streams
+    hide = Redactor(attempt.launch.redact)
     return Observation(
         attempt=attempt.name,
         phase=Phase.ENDED,
@@ -41,18 +42,24 @@ def observation(attempt: Attempt, collected: Collected) -> Observation:
         sentinel=bool(streams) and streams[0].filter.seen,
         stdout=streams[0].tail() if streams else "",
         stderr=streams[1].tail() if streams else "",
-        report=collected.report,
+        report=hide.text(collected.report),
         outputs=collected.outputs,
         missing=collected.missing,
         changed=collected.changed,
-        lost=attempt.lost,
+        lost={path: tuple(map(hide.text, lost)) for path, lost in attempt.lost.items()},
         usage=Usage(
             wall=round(attempt.exited - attempt.begun, 6) if attempt.begun else 0.0,
             cpu=round(attempt.cpu, 6),
             memory=attempt.peak,
         ),
-        reason=attempt.reason,
+        reason=_without_secrets(attempt.reason, hide),
     )
+
+
+def _without_secrets(reason: Reason | None, hide: Redactor) -> Reason | None:
+    if reason is None or not hide.active:
+        return reason
+    return Reason(reason.code, hide.text(reason.message), hide.text(reason.hint), reason.fault)
 
 
 def note(attempt: Attempt, notes: tuple[str, ...]) -> bytes:

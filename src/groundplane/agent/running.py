@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from groundplane.agent import conversion, processes, proxies, staging
+from groundplane.agent import confining, conversion, processes, proxies, staging
 from groundplane.agent.attempts import Attempt, Stage
 from groundplane.agent.cgroups import Groups
 from groundplane.agent.gpus import GpuPool
@@ -136,6 +136,17 @@ class Runner:
         """A new process: its pid, and where its stdout and stderr are read."""
         reads: list[int] = []
         writes: list[int] = []
+        if attempt.launch.confined:
+            temporary, support = self._places.temporary(attempt.name), self._places.support(attempt.name)
+            path, argv = confining.wrapped(
+                path,
+                argv,
+                (tree, support),
+                temporary,
+                str(self._home),
+                gpus=bool(attempt.gpus),
+                cores=attempt.cores,
+            )
         try:
             for _ in range(2):
                 reading, writing = os.pipe()
@@ -150,7 +161,7 @@ class Runner:
         finally:
             for fd in writes:
                 os.close(fd)
-        if attempt.cores:
+        if attempt.cores and not attempt.launch.confined:
             try:
                 os.sched_setaffinity(pid, attempt.cores)
             except ProcessLookupError:
@@ -212,6 +223,8 @@ class Runner:
         os.close(attempt.pidfd)
         attempt.pidfd = -1
         attempt.status = os.waitstatus_to_exitcode(status)
+        if attempt.launch.confined and attempt.stage is Stage.RUNNING:
+            attempt.status = confining.status_of(attempt.status)
         attempt.cpu += usage.ru_utime + usage.ru_stime
         if usage.ru_maxrss > attempt.floor:
             attempt.peak = max(attempt.peak, usage.ru_maxrss * 1024)
@@ -287,6 +300,8 @@ class Runner:
         if first and grace > 0:
             # A proxy passes it on, and needs its helpers (ssh) for that.
             left = [attempt.pid] if attempt.launch.proxy and attempt.stage is Stage.RUNNING else self._tree(attempt)
+            if attempt.launch.confined and attempt.stage is Stage.RUNNING:
+                left.remove(attempt.pid)  # bubblewrap itself: it waits, and tells how the work ended
             processes.send(left, signal.SIGTERM)
             processes.send(left, signal.SIGCONT)
         self._kill_later(attempt)

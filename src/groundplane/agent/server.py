@@ -8,9 +8,11 @@ import struct
 import sys
 import time
 import traceback
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from groundplane.agent import confining
 from groundplane.agent.book import Book, joined, line_of, texts
 from groundplane.agent.host import Host
 from groundplane.agent.loop import Loop
@@ -168,7 +170,11 @@ class Server:
             case protocol.Follow():
                 connection.follows, connection.channel = self._book.since(message.cursor), message.channel
             case protocol.Check():
-                return self._health()
+                health = self._health()
+                if message.confining:
+                    why = confining.unavailable()
+                    health = replace(health, facts={**health.facts, protocol.CONFINED: why or protocol.YES})
+                return health
             case protocol.Shutdown():
                 self.shutting_down = True
                 if message.end_work:

@@ -67,8 +67,8 @@ class Spares:
         staged = attempt.staged
         if staged is None or staged.mode != "copy" or snapshot.contents is None:
             return
-        if attempt.launch.proxy:
-            return  # what a container has seen is nobody else's
+        if attempt.launch.proxy or attempt.launch.confined or attempt.launch.private:
+            return  # what a container, a stranger's work or a secret was in is nobody else's
         spares = self._by_snapshot.pop(snapshot.digest, [])
         if spares:
             self._by_snapshot[snapshot.digest] = spares

@@ -14,10 +14,11 @@ from groundplane.agent.snapshots import SMALL_BYTES, SMALL_FILES, Snapshot, cont
 from groundplane.model.quantities import format_size
 from groundplane.model.reasons import Fault, Reason
 from groundplane.spi import layout
-from groundplane.spi.launch import Launch, StageIn
+from groundplane.spi.launch import Launch, PrivateFile, StageIn
 
 _COPY_LIMIT = 2 * 1024**3
 _LINK_FROM = 64 * 1024
+_PRIVATE = 0o400
 
 Signature = tuple[int, int, int, int]
 """Size, mtime, inode and ctime of a file, as it was put there."""
@@ -80,6 +81,8 @@ class Stager:
         """
         for each in launch.inputs:
             _check(each.path, snapshot)
+        for each in launch.private:
+            _check(each.path, snapshot)
         support, tree = self._places.support(launch.attempt), self._places.tree(launch.attempt)
         if spare is None:
             os.makedirs(self._places.temporary(launch.attempt))
@@ -106,8 +109,11 @@ class Stager:
         for each in launch.inputs:
             if each.source and not each.source.startswith(self._blobs):
                 staged.in_place[each.path] = (each.source, signature(os.stat(each.source)))
+        private = [_place_private(support if each.beside else tree, each) for each in launch.private]
         if launch.owner is not None:
             _give_all(launch, tree, support, staged)
+            for path in private:
+                os.chmod(path, _PRIVATE)  # what is given away may be written, and this must not
         return staged
 
     def _copied_small(self, launch: Launch, snapshot: Snapshot, tree: str) -> Staged:
@@ -235,6 +241,27 @@ def prepare_place(tree: str, path: str) -> str:
             Reason("start_failed", f"input {path} is a folder in the project", "give the input another name")
         ) from None
     return target
+
+
+def _place_private(folder: str, each: PrivateFile) -> str:
+    target = prepare_place(folder, each.path)
+    _write(target, each.text.encode(errors="surrogateescape"), _PRIVATE)
+    return target
+
+
+def remove_private(home: Path, launch: Launch) -> None:
+    """Deletes the secrets that the work was given as files: nothing of its tree is left. Idempotent; raises OSError."""
+    for each in launch.private:
+        top = (layout.support if each.beside else layout.tree)(home, launch.attempt)
+        real, parent = os.path.realpath(top), os.path.realpath((top / each.path).parent)
+        if parent != real and not parent.startswith(f"{real}/"):
+            continue  # the work has put a link there that leads out: what lies behind it is not ours
+        try:
+            os.unlink(f"{parent}/{os.path.basename(each.path)}")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except IsADirectoryError:
+            continue  # the work has put a folder in its place
 
 
 def _check(path: str, snapshot: Snapshot) -> None:

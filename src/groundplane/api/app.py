@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
 from groundplane.api import (
     artifacts,
+    audit,
+    auth,
     backends,
+    connections,
     control,
     environments,
+    folders,
     images,
+    labels,
     licences,
     pipelines,
+    policies,
     problems,
+    projects,
+    quotas,
     runs,
+    secrets,
+    teams,
+    tokens,
     toolchains,
+    users,
 )
-from groundplane.api.peers import Gate, make_token
+from groundplane.api.peers import Doors, Gate
 from groundplane.api.streams import Closing
 from groundplane.services.platform import Platform
 
 PREFIX = "/api/v1"
 
 
-def create(platform: Platform, token_file: Path | None = None) -> FastAPI:
-    """The API over a platform. Its requests need `state["peer"]` in their scope (api/peers.py). token_file: whoever
-    comes over TCP needs what it holds."""
+def create(platform: Platform, doors: Doors | None = None) -> FastAPI:
+    """The API over a platform, and the page to log in. Its requests need `state["peer"]` in their scope
+    (api/peers.py). doors: how it listens over TCP."""
+    doors = doors or Doors()
     app = _App(
         title="Groundplane",
         version=platform.version,
@@ -39,13 +51,16 @@ def create(platform: Platform, token_file: Path | None = None) -> FastAPI:
     app.state.platform = platform
     app.state.closing = Closing()
     app.add_middleware(artifacts.Names)
-    app.add_middleware(Gate, home=platform.home, token_file=token_file, open_path=f"{PREFIX}/health")
+    app.state.logins = auth.Logins(platform, doors)
+    app.add_middleware(Gate, platform=platform, doors=doors)
     problems.install(app)
     api = APIRouter(prefix=PREFIX)
-    for room in (runs, pipelines, artifacts, environments, images, backends, licences, toolchains, control):
+    work = (folders, runs, pipelines, artifacts, labels, environments, images, secrets, connections)
+    people = (users, teams, projects, tokens)
+    for room in (*work, backends, licences, quotas, policies, toolchains, *people, audit, control):
         api.include_router(room.router)
     app.include_router(api)
-    make_token(platform.home)
+    app.include_router(auth.router)
     return app
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from typing import Annotated
 from urllib.parse import quote, unquote
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from groundplane.api.replies import Here, reply
+from groundplane.api.replies import By, Here, body, reply
 from groundplane.services import artifacts
 
 
@@ -43,15 +45,15 @@ class Names:
 
 
 @router.get("/runs/{ref}/artifacts")
-def listing(platform: Here, ref: str) -> Response:
+def listing(platform: Here, actor: By, ref: str) -> Response:
     """The run's artifacts."""
-    return reply(artifacts.listing(platform, ref))
+    return reply(artifacts.listing(platform, actor, ref))
 
 
 @router.get("/runs/{ref}/artifacts/{task}/{name:any}")
-def content(platform: Here, ref: str, task: str, name: str) -> Response:
+def content(platform: Here, actor: By, ref: str, task: str, name: str) -> Response:
     """An artifact's bytes; its ETag is their sha256."""
-    path, document = artifacts.find(platform, ref, f"{task}/{name}")
+    path, document = artifacts.find(platform, actor, ref, f"{task}/{name}")
     return FileResponse(
         path,
         media_type="application/octet-stream",
@@ -61,6 +63,23 @@ def content(platform: Here, ref: str, task: str, name: str) -> Response:
             "X-Content-Type-Options": "nosniff",
         },
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Declassification:
+    """artifact: TASK/NAME. label: what it shall be no more, and why."""
+
+    artifact: str
+    label: str
+    reason: str
+
+
+@router.post("/runs/{ref}/declassifications")
+def declassify(
+    platform: Here, actor: By, ref: str, request: Annotated[Declassification, Depends(body(Declassification))]
+) -> Response:
+    """Takes a label off an artifact; the artifact as it is then."""
+    return reply(artifacts.declassify(platform, actor, ref, request.artifact, request.label, request.reason))
 
 
 def _shown(name: str) -> str:

@@ -16,16 +16,19 @@ router = APIRouter(tags=["backends"])
 
 @dataclass(frozen=True, slots=True)
 class BackendRequest:
-    """driver: `docker`, … options: as that driver has them (`host`, `tls`)."""
+    """driver: `docker`, … options: as that driver has them (`host`, `tls`). region, encrypted: what policies are told
+    of it."""
 
     driver: str
     options: Mapping[str, str] = field(default_factory=dict[str, str])
+    region: str = ""
+    encrypted: bool = False
 
 
 @router.get("/backends")
-def listing(platform: Here) -> Response:
+def listing(platform: Here, actor: By) -> Response:
     """Every backend."""
-    return reply(backends.listing(platform))
+    return reply(backends.listing(platform, actor))
 
 
 @router.put("/backends/{name}")
@@ -33,7 +36,8 @@ def add(
     platform: Here, actor: By, name: str, request: Annotated[BackendRequest, Depends(body(BackendRequest))]
 ) -> Response:
     """Adds a backend; the same again changes nothing."""
-    return reply(backends.add(platform, actor, name, request.driver, request.options))
+    driver, options, region, encrypted = request.driver, request.options, request.region, request.encrypted
+    return reply(backends.add(platform, actor, name, driver, options, region=region, encrypted=encrypted))
 
 
 @router.delete("/backends/{name}")
@@ -50,6 +54,6 @@ def collect_garbage(platform: Here, actor: By, name: str | None = None) -> Respo
 
 
 @router.post("/backends/{name}/check")
-def check(platform: Here, name: str) -> Response:
+def check(platform: Here, actor: By, name: str) -> Response:
     """A backend's health, looked at now."""
-    return reply(backends.check(platform, name))
+    return reply(backends.check(platform, actor, name))

@@ -1,15 +1,15 @@
-"""The control plane itself: health, status, shutdown, events; doctor and the schema of ground.toml."""
+"""The control plane itself: health, status, shutdown; doctor and the schema of ground.toml."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 
 from groundplane.api.replies import By, Here, body, reply
 from groundplane.model.documents import Context
-from groundplane.services import doctor, events, spec
+from groundplane.services import doctor, spec
 from groundplane.services import status as control
 
 router = APIRouter(tags=["control plane"])
@@ -29,9 +29,9 @@ def health(platform: Here) -> Response:
 
 
 @router.get("/status")
-def status(platform: Here) -> Response:
+def status(platform: Here, actor: By) -> Response:
     """Who answers."""
-    return reply(control.show(platform))
+    return reply(control.show(platform, actor))
 
 
 @router.post("/shutdown")
@@ -43,20 +43,10 @@ def shutdown(
     return reply({"ok": True}, 202)
 
 
-@router.get("/events")
-def listing(
-    platform: Here,
-    limit: Annotated[int, Query(description="at most so many, newest first")] = 50,
-    cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
-) -> Response:
-    """What actors did, and what was denied."""
-    return reply(events.listing(platform, limit, cursor))
-
-
 @router.post("/doctor")
-def examine(platform: Here, context: Annotated[Context, Depends(body(Context))]) -> Response:
+def examine(platform: Here, actor: By, context: Annotated[Context, Depends(body(Context))]) -> Response:
     """What the platform finds about this machine and the caller's surroundings."""
-    return reply(doctor.examine(platform, context))
+    return reply(doctor.examine(platform, actor, context))
 
 
 @router.get("/schema")

@@ -35,33 +35,33 @@ def pool(platform: Here, actor: By, request: Wanted) -> Response:
 
 
 @router.post("/environments/verify")
-def verify(platform: Here, request: Wanted) -> Response:
+def verify(platform: Here, actor: By, request: Wanted) -> Response:
     """Compares images with digests, signatures and locks. JSON lines as above."""
-    return working(lambda progress: environment_views.verify(platform, request, progress))
+    return working(lambda progress: environment_views.verify(platform, actor, request, progress))
 
 
 @router.post("/environments/outdated")
-def outdated(platform: Here, request: Wanted) -> Response:
+def outdated(platform: Here, actor: By, request: Wanted) -> Response:
     """What moved on since the locks. JSON lines as above."""
-    return working(lambda progress: environment_views.outdated(platform, request, progress))
+    return working(lambda progress: environment_views.outdated(platform, actor, request, progress))
 
 
 @router.post("/environments/list")
-def listing(platform: Here, request: Wanted) -> Response:
+def listing(platform: Here, actor: By, request: Wanted) -> Response:
     """Each environment: locked, built, or not."""
-    return reply(environment_views.listing(platform, request))
+    return reply(environment_views.listing(platform, actor, request))
 
 
 @router.post("/environments/show")
-def show(platform: Here, request: Wanted) -> Response:
+def show(platform: Here, actor: By, request: Wanted) -> Response:
     """One environment with its packages."""
-    return reply(environment_views.show(platform, request))
+    return reply(environment_views.show(platform, actor, request))
 
 
 @router.post("/environments/diff")
-def diff(platform: Here, request: Wanted) -> Response:
+def diff(platform: Here, actor: By, request: Wanted) -> Response:
     """Two environments' packages against each other."""
-    return reply(environment_views.diff(platform, request))
+    return reply(environment_views.diff(platform, actor, request))
 
 
 @router.post("/environments/attest")
@@ -71,18 +71,22 @@ def attest(platform: Here, actor: By, request: Wanted) -> Response:
 
 
 @router.post("/environments/sbom")
-def sbom(platform: Here, request: Wanted) -> Response:
+def sbom(platform: Here, actor: By, request: Wanted) -> Response:
     """The image's SBOM (CycloneDX 1.6)."""
-    return Response(environment_views.document(platform, request, locking.SBOM), media_type="application/json")
+    return _document(environment_views.document(platform, actor, request, locking.SBOM))
 
 
 @router.post("/environments/provenance")
-def provenance(platform: Here, request: Wanted) -> Response:
+def provenance(platform: Here, actor: By, request: Wanted) -> Response:
     """The image's provenance (SLSA in a DSSE envelope)."""
-    return Response(environment_views.document(platform, request, locking.PROVENANCE), media_type="application/json")
+    return _document(environment_views.document(platform, actor, request, locking.PROVENANCE))
+
+
+def _document(content: bytes) -> Response:
+    return Response(content, media_type="application/json")
 
 
 @router.get("/keys")
-def keys(platform: Here) -> Response:
+def keys(platform: Here, actor: By) -> Response:
     """The public halves of the keys that sign."""
-    return reply(environment_views.signing_keys(platform))
+    return reply(environment_views.signing_keys(platform, actor))

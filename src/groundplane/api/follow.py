@@ -17,6 +17,7 @@ from groundplane.model.documents import RunDocument
 from groundplane.model.errors import GroundError
 from groundplane.model.states import FINAL
 from groundplane.services import logs, runs
+from groundplane.services.access import Actor
 from groundplane.services.logs import Chunk
 from groundplane.services.platform import Platform
 
@@ -67,18 +68,18 @@ async def log_stream(
 
 
 async def follow_stream(
-    platform: Platform, run: str, cursor: str, *, log: bool, progress: Progress, closing: Closing
+    platform: Platform, actor: Actor, run: str, cursor: str, *, log: bool, progress: Progress, closing: Closing
 ) -> AsyncIterator[bytes]:
     """JSON lines: `{"logs": […], "cursor": …}`, `{"progress": …}`, and last `{"run": …}`."""
     try:
-        async for part in _followed(platform, run, cursor, log=log, progress=progress, closing=closing):
+        async for part in _followed(platform, actor, run, cursor, log=log, progress=progress, closing=closing):
             yield part
     except GroundError as error:
         yield line({"problem": problem_of(error)})
 
 
 async def _followed(
-    platform: Platform, run: str, cursor: str, *, log: bool, progress: Progress, closing: Closing
+    platform: Platform, actor: Actor, run: str, cursor: str, *, log: bool, progress: Progress, closing: Closing
 ) -> AsyncIterator[bytes]:
     seen = Seen()
     start = due = quiet = time.monotonic()
@@ -92,7 +93,7 @@ async def _followed(
                 began = time.monotonic()
                 whole = progress == "all" or (progress == "waiting" and began - asked > _NET)
                 asked = began if whole else asked
-                ended, document = await _look(platform, run, whole)
+                ended, document = await _look(platform, actor, run, whole)
                 now = time.monotonic()
                 due, stale = now + _pause(document, now - began, now - start), False
                 change = seen.update(document) if document is not None else None
@@ -105,7 +106,7 @@ async def _followed(
                     cursor, quiet = after, time.monotonic()
                     yield line({"logs": [piece(chunk) for chunk in chunks], "cursor": cursor})
             if ended:
-                yield line({"run": document or await run_in_threadpool(runs.show, platform, run)})
+                yield line({"run": document or await run_in_threadpool(runs.document, platform, run, actor)})
                 return
             await wake.wait(max(due - time.monotonic(), 0.001) if stale else _NET)
             stale = True
@@ -114,11 +115,11 @@ async def _followed(
                 yield b"\n"
 
 
-async def _look(platform: Platform, run: str, whole: bool) -> tuple[bool, RunDocument | None]:
+async def _look(platform: Platform, actor: Actor, run: str, whole: bool) -> tuple[bool, RunDocument | None]:
     """Whether it has ended, and the run when it is wanted: that costs more."""
     if not whole:
         return await run_in_threadpool(runs.state, platform, run) in FINAL, None
-    document = await run_in_threadpool(runs.show, platform, run)
+    document = await run_in_threadpool(runs.document, platform, run, actor)
     return document.state in FINAL, document
 
 

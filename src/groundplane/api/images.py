@@ -15,15 +15,15 @@ router = APIRouter(tags=["images"])
 
 
 @router.get("/images")
-def listing(platform: Here) -> Response:
+def listing(platform: Here, actor: By) -> Response:
     """Every image with what it costs and who uses it, newest first."""
-    return reply(images.listing(platform))
+    return reply(images.listing(platform, actor))
 
 
 @router.get("/images/show")
-def show(platform: Here, name: str) -> Response:
+def show(platform: Here, actor: By, name: str) -> Response:
     """An image by its reference, its name in it, or the beginning of its digest."""
-    return reply(images.show(platform, name))
+    return reply(images.show(platform, actor, name))
 
 
 @router.post("/images/prune")

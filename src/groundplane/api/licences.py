@@ -22,9 +22,9 @@ class LicenceRequest:
 
 
 @router.get("/licences")
-def listing(platform: Here) -> Response:
+def listing(platform: Here, actor: By) -> Response:
     """Every pool with who has its seats. A server whose count is old is asked first."""
-    return reply(licences.listing(platform))
+    return reply(licences.listing(platform, actor))
 
 
 @router.put("/licences/{name}")

@@ -8,12 +8,24 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
 
+from groundplane.api.actions import ACTIONS
+from groundplane.api.artifacts import Declassification
+from groundplane.api.audit import ForgetRequest, VerifyRequest
 from groundplane.api.backends import BackendRequest
+from groundplane.api.connections import ConnectionRequest
 from groundplane.api.control import ShutdownRequest
+from groundplane.api.labels import LabelsRequest
 from groundplane.api.licences import LicenceRequest
-from groundplane.model import documents
+from groundplane.api.policies import PolicyRequest, PolicyText, TrialRequest
+from groundplane.api.projects import ProjectRequest
+from groundplane.api.quotas import QuotaRequest
+from groundplane.api.secrets import SecretRequest
+from groundplane.api.teams import TeamRequest
+from groundplane.api.tokens import TokenRequest
+from groundplane.api.users import UserChange, UserRequest
+from groundplane.model import accounts, documents
 
-JSON, LINES, BYTES = "application/json", "application/jsonl", "application/octet-stream"
+JSON, LINES, BYTES, TEXT = "application/json", "application/jsonl", "application/octet-stream", "text/plain"
 Operation = tuple[str, str]
 
 
@@ -31,6 +43,7 @@ class Problem(BaseModel):
 
 REPLIES: dict[Operation, tuple[str, Any]] = {
     ("put", "/runs/{run_id}"): (JSON, documents.RunDocument),
+    ("post", "/folders"): (JSON, dict[str, str]),
     ("post", "/plans"): (JSON, documents.PlanDocument),
     ("post", "/pipelines/compile/{target}"): (JSON, dict[str, str]),
     ("get", "/runs"): (JSON, documents.RunPage),
@@ -41,6 +54,7 @@ REPLIES: dict[Operation, tuple[str, Any]] = {
     ("get", "/runs/{ref}/logs"): (LINES, documents.LogLine),
     ("get", "/runs/{ref}/artifacts"): (JSON, tuple[documents.ArtifactDocument, ...]),
     ("get", "/runs/{ref}/artifacts/{task}/{name}"): (BYTES, bytes),
+    ("post", "/runs/{ref}/declassifications"): (JSON, documents.ArtifactDocument),
     ("post", "/environments/lock"): (LINES, dict[str, Any]),
     ("post", "/environments/build"): (LINES, dict[str, Any]),
     ("post", "/environments/pool"): (LINES, dict[str, Any]),
@@ -65,13 +79,55 @@ REPLIES: dict[Operation, tuple[str, Any]] = {
     ("get", "/licences"): (JSON, tuple[documents.LicenceDocument, ...]),
     ("put", "/licences/{name}"): (JSON, documents.LicenceDocument),
     ("delete", "/licences/{name}"): (JSON, dict[str, bool]),
+    ("get", "/quotas"): (JSON, tuple[documents.QuotaDocument, ...]),
+    ("put", "/quotas"): (JSON, tuple[documents.QuotaDocument, ...]),
+    ("delete", "/quotas"): (JSON, dict[str, bool]),
+    ("put", "/projects/{name}/labels"): (JSON, dict[str, bool]),
+    ("get", "/policies"): (JSON, tuple[dict[str, Any], ...]),
+    ("put", "/policies/{name}"): (JSON, dict[str, Any]),
+    ("delete", "/policies/{name}"): (JSON, dict[str, bool]),
+    ("get", "/policies/schema"): (JSON, dict[str, str]),
+    ("post", "/policies/check"): (JSON, dict[str, Any]),
+    ("post", "/policies/test"): (JSON, dict[str, Any]),
+    ("post", "/policies/simulate"): (JSON, dict[str, Any]),
+    ("get", "/policies/explain"): (JSON, dict[str, Any]),
+    ("get", "/whoami"): (JSON, accounts.WhoDocument),
+    ("get", "/users"): (JSON, tuple[accounts.UserDocument, ...]),
+    ("put", "/users/{name}"): (JSON, accounts.UserDocument),
+    ("patch", "/users/{name}"): (JSON, accounts.UserDocument),
+    ("post", "/users/{name}/disable"): (JSON, accounts.UserDocument),
+    ("post", "/users/{name}/enable"): (JSON, accounts.UserDocument),
+    ("get", "/teams"): (JSON, tuple[accounts.TeamDocument, ...]),
+    ("get", "/teams/{name}"): (JSON, accounts.TeamDocument),
+    ("put", "/teams/{name}"): (JSON, accounts.TeamDocument),
+    ("put", "/teams/{name}/members/{user}/{role}"): (JSON, accounts.TeamDocument),
+    ("delete", "/teams/{name}/members/{user}"): (JSON, accounts.TeamDocument),
+    ("get", "/projects"): (JSON, tuple[accounts.ProjectDocument, ...]),
+    ("put", "/projects/{name}"): (JSON, accounts.ProjectDocument),
+    ("get", "/tokens"): (JSON, tuple[accounts.TokenDocument, ...]),
+    ("post", "/tokens"): (JSON, accounts.TokenDocument),
+    ("delete", "/tokens/{id}"): (JSON, dict[str, bool]),
+    ("get", "/secrets"): (JSON, tuple[documents.SecretDocument, ...]),
+    ("put", "/secrets/{name}"): (JSON, documents.SecretDocument),
+    ("delete", "/secrets/{name}"): (JSON, dict[str, bool]),
+    ("get", "/connections"): (JSON, tuple[documents.ConnectionDocument, ...]),
+    ("put", "/connections/{name}"): (JSON, documents.ConnectionDocument),
+    ("get", "/connections/{name}"): (JSON, documents.ConnectionDocument),
+    ("post", "/connections/{name}/check"): (JSON, documents.ConnectionHealth),
+    ("delete", "/connections/{name}"): (JSON, dict[str, bool]),
     ("get", "/toolchains"): (JSON, tuple[documents.ToolchainDocument, ...]),
     ("get", "/toolchains/{name}"): (JSON, dict[str, Any]),
     ("post", "/toolchains/{name}/install"): (LINES, dict[str, Any]),
     ("post", "/doctor"): (JSON, tuple[documents.Finding, ...]),
     ("get", "/status"): (JSON, documents.StatusDocument),
     ("post", "/shutdown"): (JSON, dict[str, bool]),
-    ("get", "/events"): (JSON, dict[str, Any]),
+    ("get", "/audit/events"): (JSON, dict[str, Any]),
+    ("get", "/audit/events/{ref}"): (JSON, dict[str, Any]),
+    ("get", "/audit/export"): (TEXT, str),
+    ("get", "/audit/checkpoint"): (JSON, dict[str, str]),
+    ("get", "/audit/key"): (JSON, dict[str, str]),
+    ("post", "/audit/verify"): (LINES, dict[str, Any]),
+    ("post", "/audit/forget"): (JSON, dict[str, bool]),
     ("get", "/schema"): (JSON, dict[str, Any]),
     ("get", "/health"): (JSON, dict[str, Any]),
 }
@@ -82,14 +138,30 @@ BODIES: dict[Operation, Any] = {
     ("post", "/pipelines/compile/{target}"): documents.RunRequest,
     ("post", "/runs/{ref}/reruns"): documents.RerunRequest,
     **{operation: documents.EnvironmentRequest for operation in REPLIES if operation[1].startswith("/environments/")},
+    ("post", "/runs/{ref}/declassifications"): Declassification,
     ("put", "/backends/{name}"): BackendRequest,
     ("post", "/images/push"): documents.PushRequest,
     ("put", "/licences/{name}"): LicenceRequest,
+    ("put", "/quotas"): QuotaRequest,
+    ("put", "/projects/{name}/labels"): LabelsRequest,
+    ("put", "/policies/{name}"): PolicyText,
+    ("post", "/policies/check"): PolicyRequest,
+    ("post", "/policies/test"): TrialRequest,
+    ("post", "/policies/simulate"): PolicyRequest,
+    ("put", "/users/{name}"): UserRequest,
+    ("patch", "/users/{name}"): UserChange,
+    ("put", "/teams/{name}"): TeamRequest,
+    ("put", "/projects/{name}"): ProjectRequest,
+    ("post", "/tokens"): TokenRequest,
+    ("put", "/secrets/{name}"): SecretRequest,
+    ("put", "/connections/{name}"): ConnectionRequest,
     ("post", "/doctor"): documents.Context,
     ("post", "/shutdown"): ShutdownRequest,
+    ("post", "/audit/verify"): VerifyRequest,
+    ("post", "/audit/forget"): ForgetRequest,
 }
 
-_CREATED = {("put", "/runs/{run_id}"), ("post", "/runs/{ref}/reruns")}
+_CREATED = {("put", "/runs/{run_id}"), ("post", "/runs/{ref}/reruns"), ("post", "/tokens")}
 _ACCEPTED = {("post", "/shutdown")}
 
 
@@ -111,6 +183,7 @@ def describe(app: FastAPI, prefix: str) -> dict[str, Any]:
                 "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
             },
         }
+        described["x-action"] = ACTIONS[operation]
         if operation in BODIES:
             schema = _schema(BODIES[operation], schemas)
             described["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from groundplane.api.replies import Here, body, reply
+from groundplane.api.replies import By, Here, body, reply
 from groundplane.model.documents import RunRequest
 from groundplane.services import compiling
 
@@ -14,6 +14,8 @@ router = APIRouter(tags=["pipelines"])
 
 
 @router.post("/pipelines/compile/{target}")
-def compile_(platform: Here, target: str, request: Annotated[RunRequest, Depends(body(RunRequest))]) -> Response:
+def compile_(
+    platform: Here, actor: By, target: str, request: Annotated[RunRequest, Depends(body(RunRequest))]
+) -> Response:
     """The pipeline as a file for that system (`kubeflow`): `{"pipeline": …, "text": …}`. Nothing starts."""
-    return reply(compiling.compile_(platform, request, target))
+    return reply(compiling.compile_(platform, actor, request, target))

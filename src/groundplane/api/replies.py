@@ -11,7 +11,8 @@ from fastapi import Depends, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from groundplane.model.errors import Invalid
+from groundplane.model.errors import Invalid, TooLarge
+from groundplane.services import callers
 from groundplane.services.access import Actor
 from groundplane.services.platform import Platform
 from groundplane.spi import wire
@@ -34,7 +35,8 @@ def reply(document: object, status: int = 200) -> Response:
 
 
 def body(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
-    """A dependency that reads the request's body as `kind`. Raises Invalid that names the key that is wrong."""
+    """A dependency that reads the request's body as `kind`, as it may be acted on here (services/callers.py). Raises
+    Invalid that names the key that is wrong."""
 
     async def read(request: Request) -> T:
         pieces: list[bytes] = []
@@ -43,8 +45,9 @@ def body(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
             pieces.append(piece)
             size += len(piece)
             if size > BODY_LIMIT:
-                raise Invalid(f"the request is over {BODY_LIMIT >> 20} MiB", hint="shorten ground.toml")
-        return parse(kind, b"".join(pieces))
+                raise TooLarge(f"the request is over {BODY_LIMIT >> 20} MiB", hint="shorten ground.toml")
+        found = parse(kind, b"".join(pieces))
+        return callers.settled(request.app.state.platform, request.scope["state"]["actor"], found)
 
     return read
 

@@ -13,8 +13,8 @@ from groundplane.api.replies import By, Here, body, line, reply
 from groundplane.api.streams import stream
 from groundplane.client.loglines import Joiner, Piece, json_lines
 from groundplane.model.documents import RerunRequest, RunRequest
+from groundplane.services import forecasts, runs
 from groundplane.services import logs as log_service
-from groundplane.services import runs
 from groundplane.services.logs import Chunk
 from groundplane.services.platform import Platform, iso, now
 
@@ -36,24 +36,25 @@ def submit(
 @router.post("/plans")
 def plan(platform: Here, actor: By, request: Annotated[RunRequest, Depends(body(RunRequest))]) -> Response:
     """What the run would do; nothing starts."""
-    return reply(runs.plan(platform, actor, request))
+    return reply(forecasts.plan(platform, actor, request))
 
 
 @router.get("/runs")
 def listing(
     platform: Here,
+    actor: By,
     state: Annotated[str | None, Query(description="only runs in this state")] = None,
     limit: Annotated[int, Query(description="at most so many, newest first")] = 50,
     cursor: Annotated[str | None, Query(description="`next` of the page before")] = None,
 ) -> Response:
     """A page of runs, without their tasks."""
-    return reply(runs.listing(platform, state, limit, cursor))
+    return reply(runs.listing(platform, actor, state, limit, cursor))
 
 
 @router.get("/runs/{ref}")
-def show(platform: Here, ref: str) -> Response:
+def show(platform: Here, actor: By, ref: str) -> Response:
     """A run with its tasks. ref: id, unique beginning of an id, or `latest`."""
-    return reply(runs.show(platform, ref))
+    return reply(runs.show(platform, actor, ref))
 
 
 @router.post("/runs/{ref}/cancel")
@@ -74,6 +75,7 @@ def rerun(
 async def follow(
     request: Request,
     platform: Here,
+    actor: By,
     ref: str,
     logs: bool = True,
     progress: bool = True,
@@ -86,17 +88,18 @@ async def follow(
     A piece has task, attempt, stream, at (µs UTC), unfinished, and `text` or `base64`. A follower that lost the
     connection goes on with the last cursor. Empty lines are signs of life.
     """
-    run = await run_in_threadpool(runs.resolve, platform, ref)
+    run = await run_in_threadpool(runs.find, platform, actor, ref, "log.read" if logs else "run.see")
     await _check_cursor(platform, run, cursor)
     closing = request.app.state.closing
     wanted = "all" if progress else "waiting" if waiting else "none"
-    return stream(follow_stream(platform, run, cursor, log=logs, progress=wanted, closing=closing))
+    return stream(follow_stream(platform, actor, run, cursor, log=logs, progress=wanted, closing=closing))
 
 
 @router.get("/runs/{ref}/logs")
 async def logs(
     request: Request,
     platform: Here,
+    actor: By,
     ref: str,
     task: str | None = None,
     follow: bool = False,
@@ -104,7 +107,7 @@ async def logs(
     form: LogForm = "lines",
 ) -> Response:
     """The run's log. form: `lines` (JSON lines of LogLine), `pieces` (as in follow, last `{"end": true}`), `bytes`."""
-    run = await run_in_threadpool(runs.resolve, platform, ref)
+    run = await run_in_threadpool(runs.find, platform, actor, ref, "log.read")
     if task is not None:
         await run_in_threadpool(runs.check_task, platform, run, task)
     await _check_cursor(platform, run, cursor)

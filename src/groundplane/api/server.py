@@ -8,21 +8,31 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
 
 from groundplane.api.peers import PeerProtocol
 
+if TYPE_CHECKING:
+    import ssl
+
 _GRACE = 3
 """Seconds that open requests have when the control plane ends; streams end at once."""
 
 
-def serve(app: FastAPI, sockets: Sequence[socket.socket], on_started: Callable[[Callable[[], None]], None]) -> None:
+def serve(
+    app: FastAPI,
+    sockets: Sequence[socket.socket],
+    on_started: Callable[[Callable[[], None]], None],
+    tls: ssl.SSLContext | None = None,
+) -> None:
     """Answers on the sockets until SIGTERM or SIGINT, or until the function given to `on_started` is called.
 
-    `on_started` is called once, from the serving thread, when requests are answered; what it gets may be called
-    from any thread. Signals are heeded in the main thread only. Closes the sockets.
+    tls: what TCP speaks; the unix socket never does. `on_started` is called once, from the serving thread, when
+    requests are answered; what it gets may be called from any thread. Signals are heeded in the main thread only.
+    Closes the sockets.
     """
     config = uvicorn.Config(
         app,
@@ -39,18 +49,30 @@ def serve(app: FastAPI, sockets: Sequence[socket.socket], on_started: Callable[[
         timeout_keep_alive=75,
         timeout_graceful_shutdown=_GRACE,
     )
-    _Server(config, app, on_started).run(sockets=list(sockets))
+    _Server(config, app, on_started, tls).run(sockets=list(sockets))
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, app: FastAPI, on_started: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        app: FastAPI,
+        on_started: Callable[[Callable[[], None]], None],
+        tls: ssl.SSLContext | None,
+    ) -> None:
         super().__init__(config)
         self._app = app
+        self._tls = tls
         self._on_started = on_started
         self._stopped: asyncio.Event | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        found = sockets or []
+        await super().startup([each for each in found if each.family == socket.AF_UNIX])
+        inside = self.servers
+        self.config.ssl = self._tls
+        await super().startup([each for each in found if each.family != socket.AF_UNIX])
+        self.servers = [*inside, *self.servers]
         loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
         if threading.current_thread() is threading.main_thread():

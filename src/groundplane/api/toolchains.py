@@ -13,27 +13,29 @@ from groundplane.api.replies import By, Here, line, reply
 from groundplane.api.streams import JSON_LINES
 from groundplane.model.documents import Context
 from groundplane.model.errors import GroundError
-from groundplane.services import toolchains
+from groundplane.services import callers, toolchains
+from groundplane.services.access import Actor
+from groundplane.services.platform import Platform
 
 router = APIRouter(tags=["toolchains"])
 
 Path = Annotated[str | None, Query(description="PATH to look for engines on; the control plane's own when left out")]
 
 
-def _context(path: str | None) -> Context:
-    return Context(folder="/", variables={} if path is None else {"PATH": path})
+def _context(platform: Platform, actor: Actor, path: str | None) -> Context:
+    return callers.settled(platform, actor, Context("/", {} if path is None else {"PATH": path}))
 
 
 @router.get("/toolchains")
-def listing(platform: Here, path: Path = None) -> Response:
+def listing(platform: Here, actor: By, path: Path = None) -> Response:
     """Every toolchain with the engines found on PATH."""
-    return reply(toolchains.listing(platform, _context(path)))
+    return reply(toolchains.listing(platform, actor, _context(platform, actor, path)))
 
 
 @router.get("/toolchains/{name}")
-def show(platform: Here, name: str, path: Path = None) -> Response:
+def show(platform: Here, actor: By, name: str, path: Path = None) -> Response:
     """A toolchain with its catalogue: versions known, where each may come from, support end dates."""
-    return reply(toolchains.show(platform, name, _context(path)))
+    return reply(toolchains.show(platform, actor, name, _context(platform, actor, path)))
 
 
 @router.post("/toolchains/{name}/install")

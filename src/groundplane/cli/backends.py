@@ -75,7 +75,7 @@ def check(names: tuple[str, ...], as_json: bool) -> int:
 
 @click.command()
 @click.argument("name")
-@click.option("--driver", required=True, metavar="DRIVER", help="How work runs there: docker, kubernetes or kubeflow.")
+@click.option("--driver", required=True, metavar="DRIVER", help="docker, kubernetes, kubeflow, or fake: a simulation.")
 @click.option("--host", metavar="URL", help="docker: unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST.")
 @click.option("--tls", metavar="DIR", help="docker: folder with ca.pem, cert.pem and key.pem, where it asks for them.")
 @click.option("--kubeconfig", metavar="FILE", help="kubernetes: else KUBECONFIG, else ~/.kube/config.")
@@ -101,8 +101,10 @@ def check(names: tuple[str, ...], as_json: bool) -> int:
 @click.option("--runtime", metavar="CLASS", help="kubernetes: its pods' RuntimeClass.")
 @click.option("--selector", metavar="KEY=VALUE,…", help="kubernetes: labels of the nodes that take its pods.")
 @click.option("--tolerations", metavar="KEY[=VALUE][:EFFECT],…", help="kubernetes: taints that its pods tolerate.")
+@click.option("--region", default="", metavar="REGION", help="Where it is, for policies: eu-central-1, basement, …")
+@click.option("--encrypted", is_flag=True, help="Say to policies that its disks are encrypted.")
 @json_option
-def add(name: str, driver: str, as_json: bool, **given: str | None) -> None:
+def add(name: str, driver: str, region: str, encrypted: bool, as_json: bool, **given: str | None) -> None:
     """Add a backend called NAME; `--on NAME` then runs work there.
 
     The kubeconfig of kubernetes, KF_PIPELINES_TOKEN of kubeflow, and the AWS_* variables for the storage of both are
@@ -129,7 +131,7 @@ def add(name: str, driver: str, as_json: bool, **given: str | None) -> None:
 
             options["variables"] = kubeconfig.storage_variables()
     with Client() as client:
-        backend = client.add_backend(name, driver, options)
+        backend = client.add_backend(name, driver, options, region=region, encrypted=encrypted)
     if as_json:
         output.print_json(backend)
         return

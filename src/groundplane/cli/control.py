@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from groundplane.cli.commands import json_option
 from groundplane.model.errors import Invalid, Unavailable
+from groundplane.spi import settings
+
+if TYPE_CHECKING:
+    from groundplane.model.documents import AuditDocument
 
 PORT = 7433
 """Where `ground up` listens when it is not told otherwise and nobody else does."""
@@ -19,12 +23,22 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @click.command()
-@click.option("--host", metavar="HOST", help="Address to listen on: loopback, or with --token-file another one.")
+@click.option("--host", metavar="HOST", help="Address to listen on: loopback, or another one once people can log in.")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="Port to listen on; 0 takes a free one.")
-@click.option("--token-file", metavar="FILE", help="Everybody who comes over TCP needs the token in this file.")
+@click.option("--token-file", metavar="FILE", help="Whoever comes over TCP with the token in this file is its owner.")
+@click.option("--tls-cert", metavar="FILE", help="Speak TLS with this certificate (PEM, with what leads to its root).")
+@click.option("--tls-key", metavar="FILE", help="The key of --tls-cert (PEM).")
 @click.option("--database", metavar="URL", help="Database instead of SQLite under GROUND_HOME: postgresql://…")
 @click.option("--foreground", is_flag=True, help="Stay in this terminal; Ctrl-C ends it.")
-def up(host: str | None, port: int | None, token_file: str | None, database: str | None, foreground: bool) -> None:
+def up(
+    host: str | None,
+    port: int | None,
+    token_file: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    database: str | None,
+    foreground: bool,
+) -> None:
     """Start a control plane that also listens on TCP; it stays until `ground down`.
 
     One that runs already is replaced when it was started with other options. Running work is not touched.
@@ -33,20 +47,18 @@ def up(host: str | None, port: int | None, token_file: str | None, database: str
 
     if os.environ.get("GROUND_URL"):
         raise Invalid("GROUND_URL names a shared control plane", hint="unset it to start one here")
-    if host is not None and host not in _LOOPBACK and token_file is None:
-        raise Invalid(
-            f"--host {host} is beyond loopback, and nothing tells who may come from there",
-            hint="--token-file FILE, or 127.0.0.1 and from elsewhere ssh -L",
-            code="unsafe_host",
-        )
     home = launcher.home_folder()
-    token = None if token_file is None else str(Path(token_file).absolute())
-    options = {"host": host, "port": port, "token-file": token, "database": database}
+    files = {"token-file": token_file, "tls-cert": tls_cert, "tls-key": tls_key}
+    paths = {name: None if file is None else str(Path(file).absolute()) for name, file in files.items()}
+    options = {"host": host, "port": port, **paths, "database": database}
+    if host is not None and host not in _LOOPBACK and token_file is None:
+        _refuse_without_logins(host, home, database)
     if foreground:
         launcher.replace_this(home, {**options, "port": _port() if port is None else port})
     connection = launcher.running(home)
     known = launcher.record(home, connection) if connection else None
-    if connection is None or known is None or not known.url or _differs(options, known.options):
+    mine = settings.digest(os.environ)
+    if connection is None or known is None or not known.url or _differs(options, known.options, mine, known.settings):
         if connection:
             connection.close()
         connection = launcher.restart(home, {**options, "port": _port() if port is None else port})
@@ -70,8 +82,35 @@ def _port() -> int:
     return PORT
 
 
-def _differs(wanted: dict[str, Any], known: Any) -> bool:
+def _differs(wanted: dict[str, Any], known: Any, settings_here: str, settings_there: str) -> bool:
+    """Whether what this shell says differs from what the control plane was started with. What it does not say stays."""
+    if settings_here and settings_here != settings_there:
+        return True
     return any(value is not None and known.get(name) != value for name, value in wanted.items())
+
+
+def _refuse_without_logins(host: str, home: Path, database: str | None) -> None:
+    """Before a control plane that runs is ended for one that would refuse to start. When none runs, the new one looks
+    into its database itself, if there is one."""
+    from groundplane.client import Client, launcher
+
+    if os.environ.get("GROUND_OIDC_ISSUER"):
+        return
+    connection = launcher.running(home)
+    if connection is None:
+        if database is not None or (home / "ground.db").exists():
+            return
+    else:
+        connection.close()
+        with Client() as client:
+            if any(user.password and user.disabled_at is None for user in client.users()):
+                return
+    raise Invalid(
+        f"--host {host} is beyond loopback, and nobody could log in there",
+        hint="set GROUND_OIDC_ISSUER, or ground users create NAME --password; or --token-file FILE, or 127.0.0.1 and "
+        "from elsewhere ssh -L",
+        code="unsafe_host",
+    )
 
 
 @click.command()
@@ -118,5 +157,12 @@ def status(as_json: bool) -> None:
             ("home", found.home),
             ("started", output.when(found.started_at)),
             ("open runs", str(found.open_runs)),
+            ("audit", _audit(found.audit)),
         ]
     )
+
+
+def _audit(found: AuditDocument | None) -> str:
+    if found is None:
+        return ""
+    return found.problem or f"{found.events} events, checkpoints in {found.witness}"

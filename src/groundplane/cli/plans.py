@@ -18,14 +18,17 @@ def show(plan: PlanDocument) -> None:
             ("backend", plan.backend),
             ("snapshot", f"{plan.files} file{'s'[: plan.files != 1]}, {format_size(plan.bytes)}"),
             ("ignored", ", ".join(plan.ignored)),
+            ("decision", f"{plan.decision}: {plan.rule or 'no rule permits it'}"),
             ("parameters", " ".join(f"{name}={value}" for name, value in plan.parameters.items())),
         ]
     )
     print()
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    heading = ("STEP", "TASKS", "ENGINE", "WHERE", "NEEDS", "LIMITS", "REUSE", "LABELS")
+    columns = len(heading) if plan.labels else len(heading) - 1
     output.table(
-        ("STEP", "TASKS", "ENGINE", "WHERE", "NEEDS", "LIMITS", "REUSE"),
+        heading[:columns],
         [
             (
                 step.step,
@@ -35,11 +38,15 @@ def show(plan: PlanDocument) -> None:
                 ", ".join(step.needs) or "-",
                 _limits(step),
                 step.reuse,
-            )
+                ", ".join(step.labels),
+            )[:columns]
             for step in plan.steps
         ],
     )
     for step in plan.steps:
+        if step.decision != "allow":
+            rule = f"by rule {step.rule}" if step.rule else "for no rule permits it"
+            print(f"{output.printable(step.step)} would be denied {output.printable(rule)}")
         if step.waiting is not None:
             print(f"now {output.printable(step.step)} {output.printable(step.waiting.message)}")
 

@@ -72,6 +72,8 @@ def show(run_id: str, as_json: bool) -> None:
         [
             ("id", run.id),
             ("project", run.project),
+            ("team", run.team),
+            ("labels", ", ".join(run.labels)),
             ("backend", run.backend),
             ("by", run.actor),
             ("parameters", " ".join(f"{name}={value}" for name, value in run.parameters.items())),

@@ -5,17 +5,28 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 from groundplane.client import launcher
+from groundplane.client.audit import AuditCalls
 from groundplane.client.context import caller
+from groundplane.client.labels import Labels
 from groundplane.client.loglines import Joiner, Piece, log_line
+from groundplane.client.paths import path as _path
+from groundplane.client.policies import Policies
 from groundplane.client.problems import error_of
+from groundplane.client.projects import Projects
+from groundplane.client.quotas import Quotas
+from groundplane.client.secrets import Secrets
+from groundplane.client.teams import Teams
+from groundplane.client.tokens import Tokens
+from groundplane.client.users import Users
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.model.ids import new_id
-from groundplane.model.requests import EnvironmentRequest, RerunRequest, RunRequest
+from groundplane.model.requests import EnvironmentRequest, PushRequest, RerunRequest, RunRequest
 from groundplane.spi import wire
 from groundplane.spi.http import Connection, ConnectionLostError, Reply, tcp_socket
 
@@ -33,12 +44,14 @@ _PATIENCE = 60.0
 _SHARED_PATIENCE = 2.0
 _STREAM_PATIENCE = 60.0
 _PAUSE = 0.02
+_TAR = {"Content-Type": "application/x-tar"}
 
 
-class Client:
+class Client(Users, Teams, Projects, Tokens, Policies, Quotas, Labels, AuditCalls, Secrets):
     """A control plane: the one at `url` (default GROUND_URL), else this user's own one, started when there is none.
 
-    token: bearer for a shared one (default GROUND_TOKEN). home: state of the own one (default GROUND_HOME).
+    token: bearer for a shared one (default GROUND_TOKEN, else that of `ground login`). home: state of the own one
+    (default GROUND_HOME).
     Every method raises a `groundplane.model.errors.GroundError`. Requests are repeated when the connection
     breaks: each is idempotent. Not for several threads at once.
     """
@@ -54,6 +67,10 @@ class Client:
             parts = urlsplit(self.url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise Invalid(f"GROUND_URL {self.url!r} is no address", hint="write it like http://localhost:8080")
+            if token is None:
+                from groundplane.client import logins
+
+                token = logins.token_for(self.url)
             host, tls = parts.hostname, parts.scheme == "https"
             port = parts.port or (443 if tls else 80)
             self._connection = Connection(lambda: tcp_socket(host, port, tls), parts.netloc.rpartition("@")[2], token)
@@ -184,9 +201,12 @@ class Client:
         """A backend's health, looked at now."""
         return self._ask(_documents().BackendDocument, "POST", _path("backends", name, "check"))
 
-    def add_backend(self, name: str, driver: str, options: Mapping[str, str]) -> documents.BackendDocument:
-        """Adds a backend; the same again changes nothing. options: as the driver has them."""
-        body = {"driver": driver, "options": dict(options)}
+    def add_backend(
+        self, name: str, driver: str, options: Mapping[str, str], *, region: str = "", encrypted: bool = False
+    ) -> documents.BackendDocument:
+        """Adds a backend; the same again changes nothing. options: as the driver has them. region, encrypted: what
+        policies are told of it."""
+        body = {"driver": driver, "options": dict(options), "region": region, "encrypted": encrypted}
         return self._ask(_documents().BackendDocument, "PUT", _path("backends", name), body)
 
     def collect_garbage(self, name: str | None = None) -> dict[str, list[str]]:
@@ -269,10 +289,6 @@ class Client:
         """The JSON Schema of ground.toml."""
         return self._json("GET", "/schema")
 
-    def events(self, limit: int = 50, cursor: str | None = None) -> dict[str, Any]:
-        """The audited facts, newest first: `{"events": […], "next": cursor or None}`."""
-        return self._json("GET", _path("events", limit=limit, cursor=cursor))
-
     def shutdown(self, *, end_work: bool = False) -> None:
         """Ends the control plane; running work runs on unless `end_work`. Starts none: call `health` before."""
         # Once: repeated after a lost answer, it would start the next one only to end it.
@@ -329,12 +345,13 @@ class Client:
         meanwhile: Callable[[], None] | None = None,
     ) -> Reply:
         """An answer that is no problem. Repeats the request while the control plane goes away under it."""
-        data = None if body is None else wire.encode(body)
+        data = None if body is None else wire.encode(self._sent(body))
         patience = _PATIENCE if self.url is None else _STREAM_PATIENCE if stream else _SHARED_PATIENCE
         limit = time.monotonic() + patience
         while True:
             try:
-                reply = self._connection.request(method, _PREFIX + path, data, stream=stream, meanwhile=meanwhile)
+                where = path if path.startswith("/auth/") else _PREFIX + path
+                reply = self._connection.request(method, where, data, stream=stream, meanwhile=meanwhile)
                 if reply.status < 400:
                     return reply
                 problem = reply.read()
@@ -342,6 +359,28 @@ class Client:
                 self._again(error, limit)
                 continue
             raise error_of(wire.parse(problem) if problem.startswith(b"{") else {}, reply.status)
+
+    def _sent(self, body: Any) -> object:
+        """The request, its folder sent ahead where the control plane does not see this machine's."""
+        if self.url is None or not isinstance(body, RunRequest | EnvironmentRequest | PushRequest) or not body.folder:
+            return body
+        return replace(body, folder=self._send_folder(body.folder))
+
+    def _send_folder(self, folder: str) -> str:
+        from groundplane.client.uploading import packed
+
+        where = _PREFIX + _path("folders", name=os.path.basename(os.path.realpath(folder)) or "root")  # noqa: PTH119
+        limit = time.monotonic() + _SHARED_PATIENCE
+        while True:
+            try:
+                reply = self._connection.request("POST", where, packed(folder), headers=_TAR)
+                answer = wire.parse(reply.read())
+            except ConnectionLostError as error:
+                self._again(error, limit)
+                continue
+            if reply.status >= 400:
+                raise error_of(answer, reply.status)
+            return answer["folder"]
 
     def _again(self, error: ConnectionLostError, limit: float) -> None:
         """Prepares the next try; raises Unavailable when the time for it is over."""
@@ -372,14 +411,3 @@ def _from_base64(text: str) -> bytes:
     import binascii
 
     return binascii.a2b_base64(text)
-
-
-def _path(*parts: str, **query: object) -> str:
-    """`/runs/ID/logs?follow=true`; None is left out. A name that is no UTF-8 goes as the bytes that it is."""
-    values = {
-        name: str(value).lower() if isinstance(value, bool) else value
-        for name, value in query.items()
-        if value is not None
-    }
-    path = "".join(f"/{quote(part, safe='', errors='surrogateescape')}" for part in parts)
-    return f"{path}?{urlencode(values, errors='surrogateescape')}" if values else path

@@ -5,9 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from groundplane.model.errors import Conflict, Denied, GroundError, Invalid, NotFound, Unavailable
+from groundplane.model.errors import (
+    Conflict,
+    Denied,
+    GroundError,
+    Invalid,
+    NotFound,
+    Throttled,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 
-_KINDS: dict[int, type[GroundError]] = {403: Denied, 404: NotFound, 409: Conflict, 503: Unavailable}
+_KINDS: dict[int, type[GroundError]] = {
+    401: Unauthenticated,
+    403: Denied,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    429: Throttled,
+    503: Unavailable,
+}
 
 
 def error_of(problem: Mapping[str, Any], status: int | None = None) -> GroundError:

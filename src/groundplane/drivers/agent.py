@@ -11,6 +11,7 @@ from typing import TypeVar
 from groundplane.drivers.agent_channel import Broken, Channel, connect
 from groundplane.model.errors import Unavailable
 from groundplane.spi import agent as protocol
+from groundplane.spi import layout
 from groundplane.spi.driver import Changes, Health
 from groundplane.spi.launch import Launch, LogChunk, Observation, Submission
 
@@ -170,3 +171,16 @@ class AgentDriver:
             with self._pool:
                 self._following.discard(channel)
             channel.close()
+
+
+class BesideDriver(AgentDriver):
+    """Its work is the agent's own processes, on this host beside the platform."""
+
+    def unconfined(self) -> str:
+        """See `spi.driver.RunsBeside`."""
+        said = self._ask(protocol.Check(confining=True), Health).facts.get(protocol.CONFINED, "the agent is too old")
+        return "" if said == protocol.YES else said
+
+    def support(self, attempt: str) -> str:
+        """See `spi.driver.Driver`."""
+        return str(layout.support(self._home, attempt))

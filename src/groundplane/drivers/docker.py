@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import Any
 
 from groundplane.drivers.agent import AgentDriver
 from groundplane.drivers.docker_container import COMMAND
-from groundplane.drivers.docker_spec import HOSTS, PREFIX, SUPPORT, container_name
+from groundplane.drivers.docker_spec import EXPORTING, HOSTS, PREFIX, SUPPORT, container_name
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.oci import archive
 from groundplane.oci.address import Address, from_environment, parse
@@ -28,13 +29,13 @@ from groundplane.oci.engine import Engine, Refused
 from groundplane.spi import files, layout, wire
 from groundplane.spi.driver import Changes, Health
 from groundplane.spi.images import Image, Progress
-from groundplane.spi.launch import Launch, Phase, Place, Submission
+from groundplane.spi.launch import Launch, Phase, Place, PrivateFile, Submission
 
 log = logging.getLogger(__name__)
 
 _WORKER = 1000
 """User and group that work runs as where the agent is root: no container's work is."""
-_SPEC = ".container.json"
+_SPEC, _EXPORTS = ".container.json", ".exports"
 _BELIEVED = 30.0  # seconds that an image which was there counts as being there
 _ANSWERS_WITHIN = 4.0
 
@@ -211,11 +212,17 @@ class DockerDriver(AgentDriver):
         if _is_rootless(info):  # its root is this user
             user, as_root = "0:0", False
         support = str(layout.support(self._home, launch.attempt))
+        variables = {**launch.command.env, **launch.env}
+        argv, private = launch.command.argv, launch.private
+        if launch.confidential:  # an engine writes a container's variables to disk, and what it deletes stays there
+            exports = "".join(f"export {name}={shlex.quote(variables.pop(name))}\n" for name in launch.confidential)
+            argv = (*EXPORTING, f"{SUPPORT}/{_EXPORTS}", *argv)
+            private = (*private, PrivateFile(_EXPORTS, exports, beside=True))
         spec = {
             "url": self.address.url,
             "tls": self.address.tls,
             "image": container.image,
-            "argv": launch.command.argv,
+            "argv": argv,
             "attempt": launch.attempt,
             "agent": self.site,
             "tree": str(layout.tree(self._home, launch.attempt)),
@@ -235,11 +242,13 @@ class DockerDriver(AgentDriver):
             env={},
             files={**launch.command.files, _SPEC: wire.encode(spec).decode(errors="surrogateescape")},
         )
-        work = {f"{PREFIX}{name}": value for name, value in {**launch.command.env, **launch.env}.items()}
+        work = {f"{PREFIX}{name}": value for name, value in variables.items()}
         return replace(
             launch,
             command=command,
             env={**_OWN, **work},
+            private=private,
+            confidential=(),
             channel=self._channel_name,
             proxy=True,
             owner=_WORKER if as_root and self.address.shares_files else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from groundplane.oci.engine import Engine
 from groundplane.oci.pieces import Pieces
 
 _CHUNK = 1 << 20
+_SECRET = 0o400
 _BEFORE = 946684800
 """2000-01-01: the time of every file that is carried over. What has another one afterwards was written there."""
 
@@ -21,17 +23,27 @@ def carry(engine: Engine, container: str, folders: Mapping[str, str], user: str)
     """Puts the folders of this host into the container, which has not started. folders: path there -> folder here.
 
     Each is sent by its name into the folder above it: an engine gives no owner to the folder that it puts things into.
-    All is writable there: what an overlay shows from below are the store's files, which are not.
+    All is writable there (what an overlay shows from below are the store's files, which are not) but secrets.
     """
     owner, _, group = user.partition(":")
     for there, here in folders.items():
         above, name = os.path.split(there)
-        argv = [
-            "tar", "-C", here, f"--mtime=@{_BEFORE}", f"--owner={owner}", f"--group={group}", "--mode=u+rwX",
-            f"--transform=flags=rh;s,^\\.,{name},", "-cf", "-", ".",
-        ]  # fmt: skip
-        for _ in engine.stream("PUT", f"/containers/{container}/archive", {"path": above}, _output(argv)):
-            pass  # it answers with nothing
+        for mode, parts in (("u+rwX", ["."]), (f"{_SECRET:o}", _secrets(here))):
+            if not parts:
+                continue
+            argv = [
+                "tar", "-C", here, f"--mtime=@{_BEFORE}", f"--owner={owner}", f"--group={group}", f"--mode={mode}",
+                f"--transform=flags=rh;s,^\\.,{name},", "-cf", "-", "--", *parts,
+            ]  # fmt: skip
+            for _ in engine.stream("PUT", f"/containers/{container}/archive", {"path": above}, _output(argv)):
+                pass  # it answers with nothing
+
+
+def _secrets(here: str) -> list[str]:
+    """What the agent has put there as a `PrivateFile`: nothing else has that mode."""
+    found = [Path(folder, name) for folder, _, files in os.walk(here) for name in files]
+    private = [path for path in found if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) == _SECRET]
+    return [f"./{path.relative_to(here)}" for path in private]
 
 
 def fetch(engine: Engine, container: str, folders: Mapping[str, str]) -> None:

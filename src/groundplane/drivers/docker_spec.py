@@ -15,6 +15,8 @@ PREFIX = "GROUND_WORK_"
 """Before the names of the work's variables, which the process has as its own."""
 ABOVE = "/ground"
 WORK, SUPPORT = f"{ABOVE}/work", f"{ABOVE}/support"
+EXPORTING = ("/bin/sh", "-c", '. "$0"; exec "$@"')
+"""What goes before the command of work whose variables hold secrets: they come from a file, whose path follows."""
 HOSTS = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback

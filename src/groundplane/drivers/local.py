@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from groundplane.drivers.agent import AgentDriver
+from groundplane.drivers.agent import BesideDriver
 from groundplane.model.errors import Unavailable
 from groundplane.spi import agent as protocol
-from groundplane.spi import layout
 from groundplane.spi.driver import Health
 
 
-class LocalDriver(AgentDriver):
+class LocalDriver(BesideDriver):
     """See `spi.driver.Driver`."""
 
     def check(self) -> Health:
         return self._health()
-
-    def support(self, attempt: str) -> str:
-        return str(layout.support(self._home, attempt))
 
     def pid(self) -> int | None:
         """The agent's process; it is started when none runs. None while it cannot be."""

@@ -15,7 +15,8 @@ from groundplane.engine.licences import LicenceServers
 from groundplane.engine.link import Link
 from groundplane.model.errors import GroundError, Unavailable
 from groundplane.model.reasons import Fault, Reason
-from groundplane.services import backends, bringing, claims, fetching, leases, settling, status
+from groundplane.services import backends, bringing, claims, fetching, leases, reasons, settling, status
+from groundplane.services.limits import QUOTAS
 from groundplane.services.notices import WORK
 from groundplane.services.platform import Platform
 from groundplane.services.settling import Settled
@@ -49,7 +50,7 @@ class Conductor:
         )
         self._licence_servers = LicenceServers(platform, self._wake_up)
         self._site = next(iter(platform.drivers.values())).site
-        self._pools: set[str] = set()  # of licence seats, that tasks here were found to need
+        self._limits: set[str] = set()  # pools of licence seats, and quotas, that tasks here were found to need
         self._lock = threading.Lock()
         self._observed: list[Observation] = []
         self._origins: dict[str, str] = {}  # attempt -> the backend that told of it
@@ -186,15 +187,21 @@ class Conductor:
         fetches: list[tuple[int, int, str]] = []
         images: list[tuple[int, int]] = []
         uncounted: set[str] = set()
+        unpreparable: list[tuple[str, Observation]] = []
         changed: set[str] = set()
         with self._platform.database.write() as connection:
             if observations:
                 settled = settling.settle(self._platform, connection, observations)
-                maybe_ready |= bool(settled.freed & self._pools)  # a seat may be what another backend's task waits for
+                maybe_ready |= bool(settled.freed & self._limits)  # it may be what another backend's task waits for
                 changed |= settled.runs
                 for row in settled.unknown:
-                    launch = claims.relaunch(self._platform, connection, row, leases.DEADLINE)
-                    launches.setdefault(row.backend, []).append(launch)
+                    try:
+                        launch = claims.relaunch(self._platform, connection, row, leases.DEADLINE)
+                    except GroundError as error:  # a secret that somebody removed: it ends, and holds up nobody
+                        lost = Observation(row.uid, Phase.ENDED, epoch=row.epoch, reason=reasons.of_error(error))
+                        unpreparable.append((row.backend, lost))
+                    else:
+                        launches.setdefault(row.backend, []).append(launch)
                 if settled.done:  # what ended makes room in this very transaction
                     ended = set(settled.done)
                     for name, link in self._links.items():
@@ -213,17 +220,21 @@ class Conductor:
                 images += found.bring
                 uncounted |= found.ask
                 changed |= found.runs
-                self._pools |= found.pools
+                self._limits |= found.limits
+                if found.freed:
+                    settled.freed.add(QUOTAS)
                 if found.more:
                     self._maybe_ready = True
         self._after_commit(observations, settled, launches)
+        for backend, lost in unpreparable:
+            self._observe(backend, [lost])
         self._fetches.add(fetches)
         self._images.add(images)
         self._licence_servers.ask(uncounted)
         if changed:
             self._platform.notifier.notify(*changed)
-        if settled.freed & self._pools and not self._platform.database.sqlite:
-            self._platform.notifier.notify(WORK)  # what waits for the seat may be another control plane's
+        if settled.freed & self._limits and not self._platform.database.sqlite:
+            self._platform.notifier.notify(WORK)  # what waits for it may be another control plane's
         if self._maybe_ready and any(room > 0 for room in self._rooms().values()):
             self._wake.set()
         self._stop_cancelled()

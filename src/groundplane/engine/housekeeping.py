@@ -9,7 +9,8 @@ import time
 from sqlalchemy.exc import DBAPIError
 
 from groundplane.model.errors import GroundError
-from groundplane.services import archive, garbage
+from groundplane.services import archive, garbage, sessions, tokens
+from groundplane.services.audit import retention
 from groundplane.services.platform import Platform
 
 log = logging.getLogger(__name__)
@@ -39,10 +40,13 @@ class Housekeeping:
         try:
             self._archived = archive.archive_ended(self._platform, self._archived)
             found = garbage.collect(self._platform, time.time())
+            sessions.forget(self._platform)
+            tokens.forget(self._platform)
+            expired = retention.expire(self._platform)
         except (GroundError, DBAPIError, OSError) as error:
             log.warning("housekeeping failed, trying again later error=%s", error)
             return
-        log.info("housekeeping deleted %s", found)
+        log.info("housekeeping deleted %s, and the content of %d old events", found, expired)
 
     def _run(self) -> None:
         wait = _FIRST_SECONDS

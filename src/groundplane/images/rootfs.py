@@ -39,8 +39,12 @@ for layer in "$(dirname "$0")"/below/*.tar; do
     done
 done
 """
+# What packages of a language bring may be anybody's: root without these rights finds no way out of a chroot.
+_LESS = (
+    "setpriv --inh-caps=-all --bounding-set=-all,+chown,+dac_override,+fowner,+fsetid,+setgid,+setuid --no-new-privs --"
+)
 # Fills one folder of the image by a script that runs in it; what else the script leaves in there goes with it.
-_FILL_HOOK = """
+_FILL_HOOK = f"""
 set -eu
 folder=$(dirname "$0")
 place=$(cat "$folder/place")
@@ -51,7 +55,7 @@ done
 rm -rf "$1$place"
 mv "$folder/tree$place" "$1$place"
 cp "$folder/script" "$1/ground/script"
-chroot "$1" /bin/sh -eu /ground/script < /dev/null
+chroot "$1" {_LESS} /bin/sh -eu /ground/script < /dev/null
 mv "$1$place" "$folder/tree$place"
 """
 # What two builds of the same packages would differ in, or what belongs to the machine that built it.
@@ -61,13 +65,14 @@ rm -f "$1"/etc/resolv.conf "$1"/etc/hostname "$1"/etc/.pwd.lock "$1"/var/lib/dbu
 rm -f "$1"/var/lib/dpkg/lock "$1"/var/lib/dpkg/lock-frontend "$1"/var/lib/dpkg/triggers/Lock
 rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d "$1"/var/lib/systemd/catalog/database "$1"/root/.??*
 """
-_PROBE_HOOK = """
+_PROBE_HOOK = f"""
 folder=$(dirname "$0")
 while read -r program; do
     found=$(chroot "$1" /bin/sh -c 'command -v "$0"' "$program") || continue
     echo "$found" > "$folder/program"
     set -- "$1" "$found" $(cat "$folder/probe-arguments")
-    chroot "$@" < /dev/null > "$folder/probe" 2>&1
+    root=$1; shift
+    chroot "$root" {_LESS} "$@" < /dev/null > "$folder/probe" 2>&1
     break
 done < "$folder/programs"
 exit 0

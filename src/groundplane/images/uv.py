@@ -99,6 +99,7 @@ def _compiled(requirements: Sequence[str], target: Target, folder: Path, *option
         "pip",
         "compile",
         "-",
+        *("--python", sys.executable),  # or it would start the one of a `.venv` in the folder, which is anybody's
         *("--python-version", target.python),
         *("--python-platform", target.platform),
         *("--only-binary", ":all:"),

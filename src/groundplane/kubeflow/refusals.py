@@ -38,6 +38,11 @@ def check(pipeline: Pipeline, part: Part) -> None:
             "what a GPU must be (`gpu.memory`, `gpu.cuda`): it only counts them",
             "leave these keys away, and choose the nodes in the cluster",
         )
+    given = [f"the secret {name!r}" for name in step.secrets.values()]
+    given += [f"the connection {name!r}" for name in step.connections]
+    given += [f"a token for {scope!r}" for scope in step.scopes]
+    if given:
+        raise refused(step.name, f"{given[0]}, which this control plane keeps", "let the cluster give it a Secret")
     for entry in step.inputs:
         _input(pipeline, part, entry)
     if any("**" in output for output in step.outputs or ()):
@@ -55,6 +60,8 @@ def _input(pipeline: Pipeline, part: Part, entry: Input) -> None:
         raise refused(
             step.name, f"the input {entry.name!r} from a URL: {entry.source.path}", "let the step's script fetch it"
         )
+    if entry.source.kind is SourceKind.QUERY:
+        raise refused(step.name, f"the input {entry.name!r} from a query", "let the step's script ask the database")
     if entry.name in part.converted:
         raise refused(
             step.name,

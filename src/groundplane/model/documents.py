@@ -26,6 +26,7 @@ class OutputDocument:
     size: int
     sha256: str
     lost: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class InputDocument:
     source: str
     sha256: str = ""
     lost: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class TaskDocument:
     backend: str = ""
     runs_in: str = ""  # environment; "" for what is installed on the backend
     waiting: Reason | None = None  # what it waits for while it is queued, when that is not a step
+    labels: tuple[str, ...] = ()  # of what it reads and makes
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ class RunDocument:
     task_count: int
     tasks: tuple[TaskDocument, ...] = ()
     warnings: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()  # of all that it reads and makes
+    team: str = ""  # its project's, when it was submitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,7 @@ class ArtifactDocument:
     kind: str
     size: int
     sha256: str
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +150,15 @@ class PlannedTask:
     lock_sha256: str | None = None  # of its environment
     waiting: Reason | None = None  # what it would wait for now
     nodes: int = 1
+    labels: tuple[str, ...] = ()  # of what it would read and make
+    decision: str = "allow"  # or "deny"
+    rule: str = ""  # that decided so; "" when none permits it
 
 
 @dataclass(frozen=True, slots=True)
 class PlanDocument:
-    """What a run would do; nothing has started. `pipeline` is "" for a lone script."""
+    """What a run would do; nothing has started. `pipeline` is "" for a lone script. decision, rule: "deny" when a step
+    is denied, by which rule."""
 
     name: str
     project: str
@@ -161,6 +171,21 @@ class PlanDocument:
     parameters: Mapping[str, str]
     steps: tuple[PlannedTask, ...]
     warnings: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    decision: str = "allow"
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditDocument:
+    """The audit log: how many events, where checkpoints are kept, of how many events the last one there was and since
+    when it is there. problem: "" when all is well."""
+
+    events: int
+    witness: str
+    pushed: int
+    pushed_at: str | None
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +200,7 @@ class StatusDocument:
     home: str
     started_at: str
     open_runs: int
+    audit: AuditDocument | None = None  # of a control plane that is new enough to tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +240,8 @@ class BackendDocument:
     gpus: int
     facts: Mapping[str, str]
     devices: Gpus | None = None
+    region: str = ""  # as whoever added it said
+    encrypted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +276,23 @@ class LicenceDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaDocument:
+    """What a team, with all below it, or a project may have at once. kind: `team` or `project`.
+
+    resource: `gpus`, `cpus`, `runs`, `seats:NAME`. used: by what is open now. over: `queue` or `deny`. waiting: tasks
+    that wait for it; of `runs`, runs.
+    """
+
+    name: str
+    kind: str
+    resource: str
+    limit: float
+    used: float
+    over: str
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that `ground doctor` looked at. level: ok, warning or error."""
 
@@ -266,3 +311,36 @@ class LogLine:
     attempt: int
     stream: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretDocument:
+    """A secret without its value. project: whose work alone gets it; None: that of all projects."""
+
+    name: str
+    project: str | None
+    version: int
+    set_at: str
+    set_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionDocument:
+    """A database or bucket by name. url: without its password, which is that secret. variables: what a task gets."""
+
+    name: str
+    project: str | None
+    url: str
+    secret: str | None
+    added_at: str
+    variables: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionHealth:
+    """Whether what a connection leads to answers the control plane."""
+
+    name: str
+    ok: bool
+    message: str
+    hint: str = ""

@@ -17,14 +17,16 @@ class SourceKind(StrEnum):
     STEP = "step"  # an earlier step's output: step/NAME
     PROJECT = "project"  # a path in the project folder
     URL = "url"  # fetched before the task starts
+    QUERY = "query"  # connection:NAME?sql=…: asked before the task starts
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`clean/clean.parquet` (step), `data/raw.csv` (project), `https://…` (url), or `{part}` (the fan-out's item).
+    """`clean/clean.parquet` (step), `data/raw.csv` (project), `https://…` (url), `connection:warehouse?sql=select …`
+    (query), or `{part}` (the fan-out's item).
 
-    path: the output's name within its step, the path within the project, or the URL. It may hold `{item}`
-    placeholders of the step's own fan-out, filled when the task is made.
+    path: the output's name within its step, the path within the project, the URL, or the query as written. It may
+    hold `{item}` placeholders of the step's own fan-out, filled when the task is made.
     """
 
     kind: SourceKind
@@ -34,10 +36,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A path that the step reads and where it comes from. `name` ending in `/` is a folder of many."""
+    """A path that the step reads and where it comes from. `name` ending in `/` is a folder of many. labels: of that
+    data (model/labels.py)."""
 
     name: str
     source: Source
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,9 @@ class Step:
 
     outputs: names and globs; (): it declares none; None (a lone script): every file that it creates or changes.
     parameters: once the pipeline is resolved, all that the step gets. environment: variables.
+    labels: of what it makes, beside those of what it reads. connections: by name.
+    secrets: variable, or path in the working copy -> name of a secret. scopes: what its work may do at the control
+    plane, for the run's account.
     runs_in: name of an environment. on: a backend. network: whether it may reach one. None: not said.
     """
 
@@ -82,6 +89,10 @@ class Step:
     runs_in: str | None = None
     on: str | None = None
     network: bool | None = None
+    labels: tuple[str, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict[str, str])
+    connections: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ class Reason:
 
     Codes in use: error, timeout, out_of_memory, missing_output, unkept_output, missing_engine, missing_input,
     unreadable_table, conversion_failed, conversion_refused, input_changed, cancelled, upstream_failed, lost, no_space,
-    start_failed, no_licence_seat, staging_failed, result_not_stored, result_too_large, sidecar_restarted.
+    start_failed, no_licence_seat, quota_exceeded, staging_failed, result_not_stored, result_too_large,
+    sidecar_restarted, missing_secret, missing_connection, query_failed, connection_failed.
     """
 
     code: str

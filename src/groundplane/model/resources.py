@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from groundplane.model.gpus import GpuKind
@@ -23,3 +24,10 @@ class Resources:
     timeout: float | None = None
     gpu_kind: GpuKind | None = None
     nodes: int | None = None
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        """What quotas count of it: GPUs, and thousandths of a CPU, on all its nodes."""
+        nodes = self.nodes or 1
+        cpus = 1000 if self.cpus is None else math.ceil(self.cpus * 1000 - 1e-6)
+        return (self.gpus or 0) * nodes, cpus * nodes

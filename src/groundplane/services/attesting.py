@@ -7,7 +7,7 @@ from typing import Any
 from groundplane.model.errors import Invalid
 from groundplane.model.locks import Attested, Lock
 from groundplane.model.requests import EnvironmentRequest
-from groundplane.services import engines, environments, gate, licences, locking
+from groundplane.services import engines, environments, gate, licences, locking, visibility
 from groundplane.services.access import Actor
 from groundplane.services.platform import Platform
 
@@ -17,6 +17,8 @@ BUILDER = "attested"
 def attest(platform: Platform, actor: Actor, request: EnvironmentRequest) -> dict[str, Any]:
     """Notes the installer of a licensed engine in ground.lock; the engine is looked up where the caller has it."""
     asked = locking.read(request)
+    on = visibility.of_project(platform, "environment", asked.project)
+    gate.require(platform, actor, "environment.attest", on)
     if len(asked.wanted) != 1:
         raise Invalid("one environment is attested at a time", hint="ground env attest NAME --installer FILE")
     (environment,) = asked.wanted
@@ -51,6 +53,6 @@ def attest(platform: Platform, actor: Actor, request: EnvironmentRequest) -> dic
         attested=Attested(installer["name"], installer["sha256"], int(installer["size"]), server, seats),
         probe=here.version,
     )
-    with gate.change(platform, actor, "environment.attest", environment.name, installer=installer["sha256"]):
+    with gate.change(platform, actor, "environment.attest", environment.name, on, installer=installer["sha256"]):
         pass
     return {"lock": locking.written(asked, [made]), "environments": [locking.row(platform, made)]}

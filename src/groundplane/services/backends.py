@@ -6,7 +6,9 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from groundplane.drivers import registry
 from groundplane.model.documents import BackendDocument
@@ -14,6 +16,7 @@ from groundplane.model.errors import Conflict, GroundError, Invalid, NotFound
 from groundplane.services import gate, plans
 from groundplane.services.access import Actor
 from groundplane.services.notices import WORK
+from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform, Unloaded, now
 from groundplane.spi.driver import CanCollectGarbage, Driver, KeepsSecrets
 from groundplane.store import attempts, backends, runs
@@ -23,13 +26,21 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
-def listing(platform: Platform) -> list[BackendDocument]:
+def listing(platform: Platform, actor: Actor) -> list[BackendDocument]:
     """Every configured backend with its health."""
-    return [check(platform, name) for name in (*platform.drivers, *platform.unloaded)]
+    return [check(platform, actor, name) for name in (*platform.drivers, *platform.unloaded)]
 
 
-def check(platform: Platform, name: str) -> BackendDocument:
+def check(platform: Platform, actor: Actor, name: str) -> BackendDocument:
     """One backend's health. Raises NotFound for an unknown one."""
+    gate.require(platform, actor, "backend.see", Resource("backend", name))
+    with platform.database.read() as connection:
+        row = backends.get(connection, name)
+    said = {"region": row.region, "encrypted": row.encrypted} if row is not None else {}
+    return replace(_healthy(platform, name), **said)
+
+
+def _healthy(platform: Platform, name: str) -> BackendDocument:
     kind = platform.unloaded[name].driver if name in platform.unloaded else _kind(platform.driver(name))
     try:
         health = platform.driver(name).check()
@@ -75,27 +86,42 @@ def load(platform: Platform) -> None:
         platform.notifier.notify(WORK, local=True)
 
 
-def add(platform: Platform, actor: Actor, name: str, driver: str, options: Mapping[str, str]) -> BackendDocument:
-    """A backend of that name; the same again changes nothing. Raises Invalid, and Conflict for a name that is taken."""
+def add(
+    platform: Platform,
+    actor: Actor,
+    name: str,
+    driver: str,
+    options: Mapping[str, str],
+    *,
+    region: str = "",
+    encrypted: bool = False,
+) -> BackendDocument:
+    """A backend of that name; the same again changes nothing. region, encrypted: what policies are told of it.
+
+    Raises Invalid, and Conflict for a name that is taken.
+    """
+    gate.require(platform, actor, "backend.add", Resource("backend", name))
     if not _NAME.fullmatch(name):
         raise Invalid(f"{name!r} is no name for a backend", hint="small letters, digits, `-` and `_`")
     made = registry.make(driver, platform.home, name, options)
     public = made.public(options) if isinstance(made, KeepsSecrets) else options
     text = json.dumps(dict(public), sort_keys=True)
-    with gate.change(platform, actor, "backend.add", name, driver=driver, options=sorted(options)) as connection:
+    facts: dict[str, Any] = {"driver": driver, "options": sorted(options), "region": region, "encrypted": encrypted}
+    with gate.change(platform, actor, "backend.add", name, **facts) as connection:
         known = backends.get(connection, name)
-        same = known is not None and (known.driver, known.options) == (driver, text)
+        before = known and (known.driver, known.options, known.region, known.encrypted)
+        same = before == (driver, text, region, encrypted)
         if not same and (known is not None or name in platform.drivers):
             raise _taken(name)
         if known is None:
-            backends.add(connection, name, driver, text, now())
+            backends.add(connection, name, driver, text, now(), region=region, encrypted=encrypted)
         if isinstance(made, KeepsSecrets):
             made.keep(platform.home, name, options)
     if name not in platform.drivers or isinstance(made, KeepsSecrets):
         platform.drivers = {**platform.drivers, name: made}
         platform.unloaded = {known: lost for known, lost in platform.unloaded.items() if known != name}
         platform.notifier.notify(WORK)
-    return check(platform, name)
+    return check(platform, actor, name)
 
 
 def remove(platform: Platform, actor: Actor, name: str) -> None:
@@ -107,9 +133,7 @@ def remove(platform: Platform, actor: Actor, name: str) -> None:
                 f"backend {name!r} was not added by anybody" if by_itself else f"there is no backend {name!r}",
                 hint="it is there by itself" if by_itself else "`ground backends list` shows them",
             )
-        used = [
-            plan for _, plan in runs.plans_in_use(connection, None) if name in plans.load(connection, plan).backends
-        ]
+        used = [row for row in runs.plans_in_use(connection, None) if name in plans.load(connection, row.plan).backends]
         if used:
             raise Conflict(
                 f"{len(used)} runs that have not ended need backend {name!r}",

@@ -16,8 +16,9 @@ _HEAD_BYTES = 4096
 _SUPPORT = "<support>"
 
 
-def command(home: Path, plan: RunPlan, step: Step, support: str) -> Command:
-    """What starts the step. support: see `Call`. Of the home it reads the script's first kilobytes."""
+def command(home: Path, plan: RunPlan, step: Step, support: str, *, confined: bool = False) -> Command:
+    """What starts the step. support: see `Call`. Of the home it reads the script's first kilobytes. confined: it will
+    see nothing of the platform's own."""
     engine = plan.engines[step.name]
     call = Call(
         engine=Engine(engine.name, engine.path or engine.name, engine.version),
@@ -27,7 +28,7 @@ def command(home: Path, plan: RunPlan, step: Step, support: str) -> Command:
         parameters=step.parameters,
         support=support,
         head=_head(home, engine.script_sha256) if engine.script_sha256 else b"",
-        inside=plan.placement(step).image is not None or bool(plan.whole),
+        inside=confined or plan.placement(step).image is not None or bool(plan.whole),
     )
     return registry.get(engine.toolchain).command(call)
 

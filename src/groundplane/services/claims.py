@@ -13,17 +13,34 @@ from sqlalchemy import Connection
 from groundplane.model.errors import GroundError
 from groundplane.model.pipelines import Step
 from groundplane.model.reasons import Fault, Reason
-from groundplane.services import bringing, calls, licences, plans, progress, reasons, reuse, staging, variables
+from groundplane.services import (
+    bringing,
+    calls,
+    granting,
+    labels,
+    licences,
+    plans,
+    progress,
+    reasons,
+    reuse,
+    staging,
+    variables,
+    work_tokens,
+)
+from groundplane.services.granting import Granted
+from groundplane.services.limits import Limits
 from groundplane.services.plans import Placement, RunPlan
 from groundplane.services.platform import Platform, now
 from groundplane.services.spec import fanout
 from groundplane.services.variables import Variables
 from groundplane.spi import layout
+from groundplane.spi.driver import RunsBeside
 from groundplane.spi.launch import Container, Launch, Whole
 from groundplane.store import attempts, caches, runs, tasks
 
 _MOST_ROUNDS = 8
-"""How often a claim looks behind tasks that only lack a licence seat, before it leaves more of that to the next one."""
+"""How often a claim looks behind tasks that only lack a licence seat or their part of a quota, before it leaves more of
+that to the next one."""
 
 
 @dataclass(slots=True)
@@ -31,14 +48,16 @@ class Claims:
     """launches: to be submitted now. fetch: (task, run, URL) to be fetched first. bring: (run, position) of steps whose
     image is to be brought first. runs: ids of those that changed.
     more: others may be ready: as many were found as were asked for, or some ended here and made others ready.
-    pools: of licence seats, that tasks were found to need. ask: those of them whose server is to be asked."""
+    limits: pools of licence seats, and limits.QUOTAS, that tasks were found to need. ask: pools whose server is to be
+    asked. freed: whether runs may have ended here, which counts for quotas."""
 
     launches: list[Launch] = field(default_factory=list[Launch])
     fetch: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
     bring: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     runs: set[str] = field(default_factory=set[str])
     more: bool = False
-    pools: set[str] = field(default_factory=set[str])
+    limits: set[str] = field(default_factory=set[str])
+    freed: bool = False
     ask: set[str] = field(default_factory=set[str])
 
 
@@ -47,17 +66,17 @@ def claim(platform: Platform, connection: Connection, backend: str, limit: int, 
     found = Claims()
     at = platform.database.now(connection)
     site = platform.driver(backend).site
-    seats = licences.Seats(platform, connection)
+    limits = Limits(platform, connection)
     for _ in range(_MOST_ROUNDS):
         left = limit - len(found.launches)
-        rows = tasks.claimable(connection, backend, site, left, seats.full)
-        seatless = _claim(platform, connection, backend, rows, seats, at, deadline, found) if rows else 0
-        if not seatless or len(found.launches) == limit:
+        rows = tasks.claimable(connection, backend, site, left, limits.full, limits.beyond)
+        held_back = _claim(platform, connection, backend, rows, limits, at, deadline, found) if rows else 0
+        if not held_back or len(found.launches) == limit:
             found.more |= len(rows) == left
             break
     else:
         found.more = True
-    found.ask = seats.ask
+    found.ask = limits.ask
     return found
 
 
@@ -66,16 +85,15 @@ def _claim(
     connection: Connection,
     backend: str,
     rows: Sequence[Any],
-    seats: licences.Seats,
+    limits: Limits,
     at: int,
     deadline: float,
     found: Claims,
 ) -> int:
-    """Adds what becomes of these rows to `found`; how many of them lack a licence seat and nothing else."""
-    seatless: dict[int, str] = {}
-    known = {row.id for row in rows if row.pool is not None and row.waiting is not None and not seats.free(row.pool)}
-    found.pools |= {row.pool for row in rows if row.pool is not None}
-    rows = [row for row in rows if row.id not in known]
+    """Adds what becomes of these rows to `found`; how many of them lack a seat or their part of a quota alone."""
+    found.limits |= limits.look(rows)
+    held_back = {row.id for row in rows if limits.holds_back(row)}
+    rows = [row for row in rows if row.id not in held_back]
     taken: list[dict[str, Any]] = []
     new_attempts: list[dict[str, Any]] = []
     moves: list[dict[str, Any]] = []
@@ -84,6 +102,9 @@ def _claim(
     batch = _Batch(platform, connection)
     for row in rows:
         found.runs.add(row.run_uid)
+        if not limits.may_begin(row):
+            held_back.add(row.id)
+            continue
         place = (row.run_id, row.position)
         if row.max_parallel is not None:
             active = parallel.get(place)
@@ -116,8 +137,8 @@ def _claim(
         if placed.image is not None and not bringing.is_there(platform, backend, prepared.image):
             _wait_for_image(connection, row, found)
             continue
-        if row.pool is not None and not seats.take(row.pool):
-            seatless[row.id] = row.pool
+        if not limits.take(row):
+            held_back.add(row.id)
             continue
         number = row.attempts + 1
         uid = f"{row.run_uid}.{row.position}.{row.number}.{number}"
@@ -138,14 +159,14 @@ def _claim(
             }
         )
         moves.append({"run_id": row.run_id, "task_id": row.id, "attempt": number, "state": "starting", "at": at})
-    runs.begin(connection, {row.run_id for row in rows if row.run_state == "queued" and row.id not in seatless}, at)
+    runs.begin(connection, {row.run_id for row in rows if row.run_state == "queued" and row.id not in held_back}, at)
     tasks.claim(connection, taken)
     attempts.add(connection, new_attempts)
-    for pool in dict.fromkeys(seatless.values()):
-        tasks.set_waiting(connection, [id_ for id_, name in seatless.items() if name == pool], seats.why(pool))
+    limits.note()
     found.runs |= progress.end(platform, connection, ended, at, moves)
     found.more |= bool(ended)
-    return len(known) + len(seatless)
+    found.freed |= bool(ended)
+    return len(held_back)
 
 
 def _wait_for_image(connection: Connection, row: Any, found: Claims) -> None:
@@ -175,7 +196,9 @@ class _Prepared:
     base: Mapping[str, str]
     secrets: tuple[str, ...]
     key: str | None
+    confined: bool
     whole: Whole | None
+    granted: Granted = granting.NOTHING
 
     @property
     def read(self) -> str | None:
@@ -184,7 +207,9 @@ class _Prepared:
     def launch(self, uid: str, epoch: int, deadline: float) -> Launch:
         placed = self.plan.placement(self.step)
         support = self.platform.driver(placed.backend).support(uid)
-        command = calls.command(self.platform.home, self.plan, self.step, support)
+        command = calls.command(self.platform.home, self.plan, self.step, support, confined=self.confined)
+        granted = self.granted
+        own = work_tokens.environment(self.platform, self.row.actor, uid, self.step.scopes)
         return Launch(
             attempt=uid,
             epoch=epoch,
@@ -197,6 +222,8 @@ class _Prepared:
                 **self.base,
                 **command.env,
                 **variables.for_step(self.step.parameters, self.step.environment, self.step.resources),
+                **granted.environment(support),
+                **own,
                 "GROUND_RUN": self.row.run_uid,
                 "GROUND_TASK": self.row.name,
             },
@@ -204,10 +231,13 @@ class _Prepared:
             inputs=self.staged.files,
             outputs=self.step.outputs,
             resources=self.step.resources,
-            redact=self.secrets,
+            redact=tuple(dict.fromkeys((*self.secrets, *granted.hidden, *filter(None, [own.get("GROUND_TOKEN")])))),
             container=self._container(placed),
             project=self.row.project,
+            confined=self.confined,
             whole=self.whole,
+            private=granted.files,
+            confidential=(*granted.variables, *own),
         )
 
     def _container(self, placed: Placement) -> Container | None:
@@ -223,11 +253,15 @@ class _Batch:
         self._platform = platform
         self._connection = connection
         self._runs: dict[int, tuple[Variables, dict[str, str], tuple[str, ...]]] = {}
+        self._grants: dict[object, Granted] = {}
 
     def prepare(self, plan: RunPlan, step: Step, row: Any, *, reusing: bool = True) -> _Prepared | progress.Ended:
         found, base, secrets = self._of_run(row.run_id, row.run_uid)
         placed = plan.placement(step)
         image = None
+        confined = bool(row.confined) and isinstance(self._platform.driver(placed.backend), RunsBeside)
+        if confined:
+            base = found.confined()
         if placed.image is not None:
             base = found.inside(network=placed.network)
             image = bringing.found(self._platform, self._connection, placed)
@@ -236,8 +270,10 @@ class _Batch:
         if reuse.eligible(step, plan) and reusing and not bringing.floats(image):
             parts = reuse.components(self._platform.home, plan, step, staged.digests, found)
             key = reuse.key_of(self._connection, parts)
-            earlier = None if plan.fresh else tasks.reusable(self._connection, key)
+            earlier = None if plan.fresh else tasks.reusable(self._connection, key, row.team)
             if earlier is not None and _present(self._platform.home, self._connection, earlier.id):
+                read = json.dumps(staged.read)
+                own = labels.of_task(plan, step, read)
                 return progress.Ended(
                     row.id,
                     row.run_id,
@@ -245,11 +281,19 @@ class _Batch:
                     "succeeded",
                     exit_code=earlier.exit_code,
                     reused=True,
-                    read=json.dumps(staged.read),
-                    outputs=progress.copy_artifacts(self._connection, earlier.id, row.id, row.run_id),
+                    read=read,
+                    outputs=progress.copy_artifacts(self._connection, earlier.id, row.id, row.run_id, row.project, own),
                 )
         whole = plans.load_whole(self._connection, plan.whole) if plan.whole else None
-        return _Prepared(self._platform, plan, step, row, staged, image, base, secrets, key, whole)
+        granted = self._granted(plan.pipeline.project, step)
+        return _Prepared(self._platform, plan, step, row, staged, image, base, secrets, key, confined, whole, granted)
+
+    def _granted(self, project: str, step: Step) -> Granted:
+        """Opened once for all tasks of a step."""
+        asked = project, tuple(step.secrets.items()), step.connections
+        if asked not in self._grants:
+            self._grants[asked] = granting.grant(self._platform, self._connection, project, step)
+        return self._grants[asked]
 
     def _of_run(self, run_id: int, run_uid: str) -> tuple[Variables, dict[str, str], tuple[str, ...]]:
         if run_id not in self._runs:

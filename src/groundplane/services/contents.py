@@ -55,8 +55,10 @@ class Store:
         """The digests of the blobs that `commit` will add."""
         return tuple(path.rpartition("/")[2] for path in self._queued if path.startswith(self._root + "/"))
 
-    def take_in(self, path: str, name: str) -> Content | None:
+    def take_in(self, path: str, name: str, *, whole: bool = False) -> Content | None:
         """Reads a regular file and queues its content; None when it is gone, or no regular file any more.
+
+        whole: also one that is too large to be read for every run.
 
         Raises Invalid when it keeps changing while it is read, OSError when it cannot be read.
         """
@@ -75,7 +77,7 @@ class Store:
                 before = os.fstat(descriptor)
                 if not stat.S_ISREG(before.st_mode):
                     return None
-                if before.st_size > IN_PLACE_SIZE:
+                if before.st_size > IN_PLACE_SIZE and not whole:
                     return Content(before, "")
                 content = self._read(descriptor, before)
             finally:

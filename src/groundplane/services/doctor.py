@@ -8,12 +8,16 @@ import sys
 from groundplane.model.documents import BackendDocument, Context, Finding
 from groundplane.model.errors import GroundError
 from groundplane.model.quantities import format_size
-from groundplane.services import backends, toolchains
+from groundplane.services import backends, gate, toolchains
+from groundplane.services.access import Actor
+from groundplane.services.audit import health
+from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform
 
 
-def examine(platform: Platform, context: Context) -> list[Finding]:
+def examine(platform: Platform, actor: Actor, context: Context) -> list[Finding]:
     """One finding a subject; nothing is changed."""
+    gate.require(platform, actor, "doctor.see", Resource("doctor"))
     found = [Finding("python", "ok", f"Python {sys.version.split()[0]}, Groundplane {platform.version}")]
     try:
         platform.require_space()
@@ -25,7 +29,8 @@ def examine(platform: Platform, context: Context) -> list[Finding]:
     except GroundError as error:
         found.append(Finding("home", "error", error.message, error.hint))
     found.append(Finding("database", "ok", platform.database.shown_url))
-    for backend in backends.listing(platform):
+    found.append(health.finding(platform))
+    for backend in backends.listing(platform, actor):
         # Work runs here without an engine of containers; whoever has added a backend will want to know.
         level = "ok" if backend.ok else "warning" if backend.name == "docker" else "error"
         found.append(Finding(f"backend {backend.name}", level, backend.message, backend.hint))
@@ -33,7 +38,7 @@ def examine(platform: Platform, context: Context) -> list[Finding]:
             hint = _weakness(name, fact)
             found.append(Finding(f"{backend.name} {name}", "warning" if hint else "ok", fact, hint))
         found += _gpus(backend)
-    for toolchain in toolchains.listing(platform, context):
+    for toolchain in toolchains.listing(platform, actor, context):
         here = [f"{engine.name} {engine.version or '(version unknown)'}" for engine in toolchain.engines if engine.path]
         if here:
             found.append(Finding(f"toolchain {toolchain.name}", "ok", ", ".join(here)))

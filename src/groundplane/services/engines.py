@@ -48,10 +48,17 @@ def find(platform: Platform, specs: Sequence[EngineSpec], context: Context, *, l
     for spec in specs:
         for program in spec.programs:
             located = shutil.which(program, path=path)
+            if located and not _is_on(path, program):  # a script's `#!`: it may do anything with `--version`
+                return Found(spec, located, "", ())
             if located:
                 version, folders = _probe(platform, spec, located, context, libraries=libraries)
                 return Found(spec, located, version, folders)
     return None
+
+
+def _is_on(path: str, program: str) -> bool:
+    """Whether the program is looked up on PATH, or lies in one of its folders."""
+    return "/" not in program or os.path.dirname(program) in path.split(os.pathsep)  # noqa: PTH120
 
 
 def fingerprint(folders: tuple[str, ...]) -> str:

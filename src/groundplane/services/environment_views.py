@@ -10,17 +10,19 @@ from groundplane.model.environments import Environment
 from groundplane.model.errors import Invalid, NotFound
 from groundplane.model.locks import Lock
 from groundplane.model.requests import EnvironmentRequest
-from groundplane.services import locking, shelf
+from groundplane.services import gate, locking, shelf, visibility
+from groundplane.services.access import Actor
 from groundplane.services.locking import Asked
+from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform
 from groundplane.spi.images import Progress
 from groundplane.toolchains import versions
 
 
-def listing(platform: Platform, request: EnvironmentRequest) -> list[dict[str, Any]]:
+def listing(platform: Platform, actor: Actor, request: EnvironmentRequest) -> list[dict[str, Any]]:
     """Each environment of ground.toml; state: not locked, stale (ground.toml has changed since), locked, built,
     attested."""
-    asked = locking.read(request)
+    asked = _read(platform, actor, request)
     rows: list[dict[str, Any]] = []
     for environment in asked.wanted:
         found = asked.locks.get(environment.name)
@@ -37,9 +39,9 @@ def _state(asked: Asked, environment: Environment, found: Lock | None, *, built:
     return "built" if built else "attested" if found.attested else "locked"
 
 
-def show(platform: Platform, request: EnvironmentRequest) -> dict[str, Any]:
+def show(platform: Platform, actor: Actor, request: EnvironmentRequest) -> dict[str, Any]:
     """One environment with its packages, what its engine says of itself, and whether it is still supported."""
-    _, found = _one(request)
+    _, found = _one(platform, actor, request)
     ended = versions.support_warning(found.engine, found.version, datetime.now(UTC).date()) if found.engine else None
     return {
         **locking.row(platform, found),
@@ -58,9 +60,9 @@ def _recorded_otherwise(found: Lock) -> str:
     return renv.differs(renv.read(found.native.text)[0], found.version)
 
 
-def diff(platform: Platform, request: EnvironmentRequest) -> dict[str, Any]:
+def diff(platform: Platform, actor: Actor, request: EnvironmentRequest) -> dict[str, Any]:
     """Two environments' packages against each other."""
-    asked = locking.read(request)
+    asked = _read(platform, actor, request)
     if len(asked.wanted) != 2:
         raise Invalid("a comparison takes two environments", hint="ground env diff A B")
     before, after = ({(p["kind"], p["name"]): p for p in packages(asked.lock(each))} for each in asked.wanted)
@@ -90,9 +92,9 @@ def packages(found: Lock) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["kind"], row["name"]))
 
 
-def verify(platform: Platform, request: EnvironmentRequest, progress: Progress) -> dict[str, Any]:
+def verify(platform: Platform, actor: Actor, request: EnvironmentRequest, progress: Progress) -> dict[str, Any]:
     """Blobs against digests, envelope against key, image against lock: sentences that name what changed."""
-    asked = locking.read(request)
+    asked = _read(platform, actor, request)
     rows: list[dict[str, Any]] = []
     for environment in asked.workable(progress):
         found = asked.lock(environment)
@@ -120,9 +122,9 @@ def _problems(platform: Platform, found: Lock) -> Sequence[str]:
     return [*problems, *provenance.verify(envelope.read_bytes(), keys.public(platform.home / "keys"), image, found)]
 
 
-def document(platform: Platform, request: EnvironmentRequest, kind: str) -> bytes:
+def document(platform: Platform, actor: Actor, request: EnvironmentRequest, kind: str) -> bytes:
     """The image's SBOM or provenance, as it was written when the image was built."""
-    _, found = _one(request)
+    _, found = _one(platform, actor, request)
     image = None if found.attested else shelf.built(platform.home, found)
     if image is None:
         if found.attested:
@@ -137,19 +139,20 @@ def document(platform: Platform, request: EnvironmentRequest, kind: str) -> byte
     return path.read_bytes()
 
 
-def signing_keys(platform: Platform) -> list[dict[str, str]]:
+def signing_keys(platform: Platform, actor: Actor) -> list[dict[str, str]]:
     """name, algorithm, public_key of each key that signs."""
     from groundplane.images import keys
 
+    gate.require(platform, actor, "key.see", Resource("key"))
     return keys.listing(platform.home / "keys")
 
 
-def outdated(platform: Platform, request: EnvironmentRequest, progress: Progress) -> list[dict[str, Any]]:
+def outdated(platform: Platform, actor: Actor, request: EnvironmentRequest, progress: Progress) -> list[dict[str, Any]]:
     """What moved on since the locks: packages of the suites, versions of the toolchains. With `security` only what
     the suites' security indices have newer, as they were at the last lock: no network is needed."""
     from groundplane.images import outdated as aging
 
-    asked = locking.read(request)
+    asked = _read(platform, actor, request)
     locks = [lock for lock in map(asked.lock, asked.workable(progress)) if not lock.attested]
     rows = aging.rows(locks, shelf.store(platform.home), security=request.security, progress=progress)
     if request.security:
@@ -162,8 +165,15 @@ def outdated(platform: Platform, request: EnvironmentRequest, progress: Progress
     return rows
 
 
-def _one(request: EnvironmentRequest) -> tuple[Environment, Lock]:
+def _read(platform: Platform, actor: Actor, request: EnvironmentRequest) -> Asked:
+    """Raises Denied where the actor may not see the project's."""
     asked = locking.read(request)
+    gate.require(platform, actor, "environment.see", visibility.of_project(platform, "environment", asked.project))
+    return asked
+
+
+def _one(platform: Platform, actor: Actor, request: EnvironmentRequest) -> tuple[Environment, Lock]:
+    asked = _read(platform, actor, request)
     if len(asked.wanted) != 1:
         raise Invalid("say which environment", hint=f"there are: {', '.join(each.name for each in asked.wanted)}")
     (environment,) = asked.wanted

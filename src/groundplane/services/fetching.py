@@ -1,4 +1,4 @@
-"""URLs that tasks read: fetched once a run, kept by content."""
+"""URLs and queries that tasks read: fetched once a run, kept by content."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ import hashlib
 import os
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
 
 from groundplane.model.reasons import Fault, Reason
-from groundplane.services import claims, plans, staging
+from groundplane.model.states import FINAL
+from groundplane.services import claims, downloads, plans, querying, staging
 from groundplane.services.platform import Platform, now
 from groundplane.services.spec import fanout
+from groundplane.services.spec.sources import is_query
 from groundplane.spi import layout
-from groundplane.store import caches, tasks
+from groundplane.store import caches, runs, tasks
 
-_CHUNK = 1 << 20
-_SECONDS = 60
 _TRIES = 3
 _PAUSE = 0.2
 
 
 def fetch(platform: Platform, task_id: int, run_id: int, url: str) -> None:
-    """Brings the URL's content into the store; the task may then be claimed, or fails with `missing_input`."""
+    """Brings what the URL or query gives into the store; the task may then be claimed, or fails with the reason."""
     reason: Reason | None = None
     with platform.database.read() as connection:
         known = url in caches.fetched(connection, run_id)
+        run = runs.by_key(connection, run_id)
     if not known:
         try:
-            sha256, size = _download(platform.home, url)
-        except _Unreadable as error:
+            if is_query(url):
+                sha256, size = querying.ask(platform, run.project, url, lambda: _is_open(platform, run_id))
+            else:
+                sha256, size = _download(platform.home, url, stranger=bool(run.confined))
+        except querying.NotAsked as failed:
+            reason = failed.reason
+        except downloads.Unreadable as error:
             reason = Reason("missing_input", f"{url} cannot be fetched: {error}", "check the address and the network")
         except OSError as error:  # of this side: the store
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -58,6 +60,12 @@ def fetch(platform: Platform, task_id: int, run_id: int, url: str) -> None:
     platform.notifier.notify(*changed)
 
 
+def _is_open(platform: Platform, run_id: int) -> bool:
+    with platform.database.read() as connection:
+        run = runs.by_key(connection, run_id)
+    return not run.cancelled and run.state not in FINAL
+
+
 def unfinished(platform: Platform, site: str) -> list[tuple[int, int, str]]:
     """(task, run, URL) of every task of the site that was waiting for one when a control plane ended."""
     found: list[tuple[int, int, str]] = []
@@ -68,18 +76,14 @@ def unfinished(platform: Platform, site: str) -> list[tuple[int, int, str]]:
     return found
 
 
-class _Unreadable(Exception):
-    """The URL gave no answer, an error, or less than it announced."""
-
-
-def _download(home: Path, url: str) -> tuple[str, int]:
-    """(sha256, bytes) of what the URL gave, after three tries. Raises _Unreadable, and OSError for this side's disk."""
+def _download(home: Path, url: str, *, stranger: bool) -> tuple[str, int]:
+    """(sha256, bytes) of what the URL gave, after three tries. Raises Unreadable, and OSError for this side's disk."""
     folder = layout.incoming(home)
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder)
     try:
         with os.fdopen(handle, "wb") as target:
-            digest, size = _read_into(target, url)
+            digest, size = _read_into(target, url, stranger=stranger)
             target.flush()
             os.fsync(target.fileno())
         path = layout.blob(home, digest)
@@ -91,39 +95,19 @@ def _download(home: Path, url: str) -> tuple[str, int]:
     return digest, size
 
 
-def _read_into(target: BinaryIO, url: str) -> tuple[str, int]:
+def _read_into(target: BinaryIO, url: str, *, stranger: bool) -> tuple[str, int]:
     for attempt in range(1, _TRIES + 1):
         target.seek(0)
         target.truncate()
         digest, size = hashlib.sha256(), 0
         try:
-            for block in _blocks(url):
+            for block in downloads.blocks(url, stranger=stranger):
                 digest.update(block)
                 size += len(block)
                 target.write(block)
             return digest.hexdigest(), size
-        except _Unreadable:
+        except downloads.Unreadable:
             if attempt == _TRIES:
                 raise
             time.sleep(_PAUSE * attempt)
     raise AssertionError
-
-
-def _blocks(url: str) -> Iterator[bytes]:
-    """The URL's content. Raises _Unreadable, also at an end that came too early."""
-    request = urllib.request.Request(url, headers={"User-Agent": "groundplane"})  # noqa: S310  resolve() lets only http, https and file pass
-    size = 0
-    try:
-        with urllib.request.urlopen(request, timeout=_SECONDS) as source:  # noqa: S310
-            announced = source.headers.get("Content-Length")
-            while block := source.read(_CHUNK):
-                size += len(block)
-                yield block
-    except urllib.error.HTTPError as error:
-        raise _Unreadable(f"it answers {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        raise _Unreadable(str(error.reason)) from error
-    except (OSError, HTTPException, ValueError) as error:
-        raise _Unreadable(str(error) or type(error).__name__) from error
-    if announced is not None and announced.isdecimal() and int(announced) != size:
-        raise _Unreadable(f"it announced {announced} bytes and broke off after {size}")

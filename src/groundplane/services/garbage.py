@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundplane.services import contents
+from groundplane.services import callers, contents, plans
 from groundplane.services.platform import Platform
 from groundplane.spi import layout
 from groundplane.spi.snapshots import Manifest
-from groundplane.store import garbage
+from groundplane.store import garbage, runs
 
 _DAY = 86_400.0
 _BATCH = 400
@@ -43,7 +43,21 @@ def collect(platform: Platform, at: float) -> Collected:
     _blobs(platform, before, found)
     _logs(platform, before, found)
     _uploads(platform.home, before, found)
+    _sent_folders(platform, before, found)
     return found
+
+
+def _sent_folders(platform: Platform, before: float, found: Collected) -> None:
+    """Not one of an open run: what it runs in may yet be built from it."""
+    old = list(_older(callers.uploads(platform.home), before))
+    if not old:
+        return
+    with platform.database.read() as connection:
+        needed = {plans.load(connection, row.plan).folder for row in runs.plans_in_use(connection, None)}
+    for path in old:
+        if not any(Path(folder).is_relative_to(path) for folder in needed):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            found.uploads += 1
 
 
 def _uploads(home: Path, before: float, found: Collected) -> None:

@@ -1,40 +1,200 @@
-"""The one gate: every change that an actor makes passes here, may be refused here, and leaves its event here."""
+"""The one gate: every action of an actor on an object is decided here by policy, and leaves its event here."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+import re
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection
 
 from groundplane.model.errors import Denied
-from groundplane.services.access import Actor
-from groundplane.services.platform import Platform, now
-from groundplane.store import events
+from groundplane.services import audit, cedar
+from groundplane.services.access import PLATFORM, Actor
+from groundplane.services.cedar import Decision, PolicyFile, Rules
+from groundplane.services.objects import PLATFORM_TEAM, Launch, Principal, Resource
+from groundplane.services.platform import Platform
+from groundplane.store import policies, rights
+
+ACCOUNTS = ("user", "service")
+"""Kinds of actors that have an account; all others are this machine's own."""
+_UNTIL = re.compile(r"(.+)@(\d{4}-\d\d-\d\d)")
+
+
+def rules(platform: Platform, connection: Connection) -> Rules:
+    """Those that hold now. Where others share the database it is asked whether they changed them."""
+
+    def read() -> list[PolicyFile]:
+        return [PolicyFile(row.name, row.text) for row in policies.listing(connection)]
+
+    if platform.database.sqlite:
+        return platform.in_force.alone(read)
+    return platform.in_force.stamped(policies.stamps(connection), read)
+
+
+def warm(platform: Platform) -> None:
+    """Reads and parses the policies, so that the first request need not wait for it."""
+    with platform.database.read() as connection:
+        decide(platform, connection, PLATFORM, "status.see", Resource("status"))
+
+
+def decide(platform: Platform, connection: Connection, actor: Actor, action: str, on: Resource | Launch) -> Decision:
+    """Whether the actor may do it, and by which rule."""
+    who = principal(connection, actor, action, lambda: roles_in(connection, actor, on.team))
+    return rules(platform, connection).decide(who, action, on)
+
+
+def principal(connection: Connection, actor: Actor, action: str, roles: Callable[[], frozenset[str]]) -> Principal:
+    """The actor as policies see it. An account that is not there any more, or is disabled, has no role."""
+    outside = not _in_scope(actor, action)
+    if actor.kind not in ACCOUNTS:
+        return Principal(actor.name, actor.kind, methods=actor.methods, level=actor.level, out_of_scope=outside)
+    found = rights.account(connection, actor.name)
+    if found is None:
+        return Principal(actor.name, "unknown", methods=actor.methods, level=actor.level, out_of_scope=outside)
+    attributes = {name: str(value) for name, value in json.loads(found.attributes).items()}
+    return Principal(
+        name=actor.name,
+        kind=found.kind,
+        roles=roles(),
+        teams=frozenset(team for team, _ in rights.memberships(connection, actor.name)),
+        training=_words(attributes.pop("training", "")),
+        clearance=_words(attributes.pop("clearance", "")),
+        methods=actor.methods,
+        level=actor.level,
+        attributes=tuple(sorted(attributes.items())),
+        out_of_scope=outside,
+    )
+
+
+def roles_in(connection: Connection, actor: Actor, team: str) -> frozenset[str]:
+    """The roles that the actor has in the team, or in one above it: the platform's are had in all."""
+    above = {PLATFORM_TEAM} if team in ("", PLATFORM_TEAM) else {PLATFORM_TEAM, *rights.ancestors(connection, team)}
+    return frozenset(role for at, role in rights.memberships(connection, actor.name) if at in above)
 
 
 @contextmanager
-def change(platform: Platform, actor: Actor, action: str, object_: str, **facts: Any) -> Generator[Connection]:
+def change(
+    platform: Platform, actor: Actor, action: str, object_: str, on: Resource | None = None, **facts: Any
+) -> Generator[Connection]:
     """A write transaction in which the actor does `action` to `object_`; the event commits with the change.
 
-    Raises Denied when a veto says so; the denial is an event too.
+    on: the object as policies see it; without it, one of the platform's own. Raises Denied that names the rule; the
+    denial is an event too.
     """
-    try:
-        for veto in platform.vetoes:
-            veto(actor.name, action, object_)
-    except Denied as denial:
-        with platform.database.write() as connection:
-            _record(connection, actor, action, object_, "denied", {**facts, "reason": denial.message})
-        raise
-    with platform.database.write() as connection:
+    resource = on or Resource(action.partition(".")[0], object_)
+
+    def ask(connection: Connection) -> Decision:
+        return decide(platform, connection, actor, action, resource)
+
+    with decided(platform, actor, action, object_, facts, ask) as connection:
         yield connection
-        _record(connection, actor, action, object_, "done", facts)
 
 
-def _record(
-    connection: Connection, actor: Actor, action: str, object_: str, outcome: str, facts: dict[str, Any]
-) -> None:
-    body = json.dumps(facts, sort_keys=True)
-    events.add(connection, at=now(), actor=actor.name, action=action, object_=object_, outcome=outcome, body=body)
+@contextmanager
+def decided(
+    platform: Platform,
+    actor: Actor,
+    action: str,
+    object_: str,
+    facts: dict[str, Any],
+    ask: Callable[[Connection], Decision],
+) -> Generator[Connection]:
+    """The same with a decision of one's own making. facts: of the event; `ask` may add to them."""
+    with noting(platform, actor, action, object_, facts), platform.database.write() as connection:
+        decision = ask(connection)
+        if not decision.allowed:
+            facts.update(told(decision))
+            raise denial(actor, action, object_, decision)
+        yield connection
+        audit.record(platform, connection, actor, action, object_, "done", facts)
+
+
+@contextmanager
+def noting(platform: Platform, actor: Actor, action: str, object_: str, facts: dict[str, Any]) -> Generator[None]:
+    """Whatever denies the action, by policy or by what only its doing could show: it is an event."""
+    try:
+        yield
+    except Denied as denied:
+        with platform.database.write() as connection:
+            audit.record(
+                platform,
+                connection,
+                actor,
+                action,
+                object_,
+                "denied",
+                {**facts, "reason": unnamed(actor, denied.message, object_)},
+            )
+        raise
+
+
+def require(platform: Platform, actor: Actor, action: str, on: Resource) -> None:
+    """Before something is shown. Raises Denied, which is an event; so is that labelled data were shown."""
+    with platform.database.read() as connection:
+        decision = decide(platform, connection, actor, action, on)
+    if decision.allowed and not on.labels:
+        return
+    denied = denial(actor, action, on.name, decision)
+    facts = (
+        {"labels": sorted(on.labels)}
+        if decision.allowed
+        else {**told(decision), "reason": unnamed(actor, denied.message, on.name)}
+    )
+    with platform.database.write() as connection:
+        audit.record(platform, connection, actor, action, on.name, "done" if decision.allowed else "denied", facts)
+    if not decision.allowed:
+        raise denied
+
+
+def unseen(platform: Platform, actor: Actor, action: str, name: str) -> None:
+    """An account asked for what is not there, or not for it to see: the same event, in the same time."""
+    if actor.kind in ACCOUNTS:
+        with platform.database.write() as connection:
+            audit.record(
+                platform, connection, actor, action, name[:200], "denied", {"reason": "not there, or not to be seen"}
+            )
+
+
+def denial(actor: Actor, action: str, object_: str, decision: Decision) -> Denied:
+    """The error that says so."""
+    hint = "`ground policy list` shows the rules" if decision.rule else "`ground whoami` shows your roles"
+    what = f"{action} of {object_}" if object_ else action
+    return Denied(f"{what} is denied to {actor.name}: {decision.why}", hint=hint)
+
+
+def unnamed(actor: Actor, text: str, object_: str = "") -> str:
+    """The sentence without the names that events seal: the actor's, and that of the object where it is a person."""
+    text = _without(text, actor.name, "the actor")
+    return _without(text, object_, "a person") if isinstance(object_, audit.Person) else text
+
+
+def _without(text: str, name: str, instead: str) -> str:
+    return re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", instead, text) if name else text
+
+
+def told(decision: Decision) -> dict[str, str]:
+    """A denial's facts for its event."""
+    return {"rule": decision.rule} | ({"error": decision.error} if decision.error else {})
+
+
+def _in_scope(actor: Actor, action: str) -> bool:
+    """A scope is an action, a group of them, or `noun.*`."""
+    if actor.scopes is None:
+        return True
+    noun = action.partition(".")[0]
+    return bool(actor.scopes & {action, f"{noun}.*", *cedar.actions().get(action, ())})
+
+
+def _words(text: str) -> frozenset[str]:
+    """`hipaa, gcp@2027-01-31`: a word with a day counts until that day is over (UTC)."""
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    found: set[str] = set()
+    for word in re.split(r"[\s,]+", text.strip()):
+        until = _UNTIL.fullmatch(word)
+        if until is None or until[2] >= today:
+            found.add(until[1] if until else word)
+    return frozenset(found - {""})

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from groundplane.model.environments import Environment
 from groundplane.model.errors import Invalid, NotFound, Unavailable
 from groundplane.model.requests import Context, EnvironmentRequest, PushRequest
 from groundplane.oci import reference, registry
-from groundplane.services import bringing, gate, locking, plans, shelf, spec
-from groundplane.services.access import Actor
+from groundplane.services import bringing, gate, locking, plans, shelf, spec, visibility
+from groundplane.services.access import PLATFORM, Actor
+from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform, iso
 from groundplane.spi.images import Image, Progress
 from groundplane.store import runs
@@ -18,20 +21,20 @@ from groundplane.store import runs
 log = logging.getLogger(__name__)
 
 
-def listing(platform: Platform) -> list[dict[str, Any]]:
-    """Newest first. own_bytes: what its removal would free; shared_bytes: of layers that others have too."""
-    store = shelf.store(platform.home)
-    used = _used(platform)
-    costs = store.costs()
-    found = sorted(store.images(), key=lambda image: -image.built_at)
+def listing(platform: Platform, actor: Actor) -> list[dict[str, Any]]:
+    """Newest first, those that the actor may see. own_bytes: what its removal would free; shared_bytes: of layers that
+    others have too."""
+    used = _used(platform, actor)
+    costs = shelf.store(platform.home).costs()
+    found = sorted(_seen(platform, actor, used), key=lambda image: -image.built_at)
     return [_row(image, costs[image.recipe], used.get(image.recipe, [])) for image in found]
 
 
-def show(platform: Platform, name: str) -> dict[str, Any]:
+def show(platform: Platform, actor: Actor, name: str) -> dict[str, Any]:
     """One image; name: its reference, or the beginning of its digest or recipe."""
-    image = _find(platform, name)
-    store = shelf.store(platform.home)
-    row = _row(image, store.costs()[image.recipe], _used(platform).get(image.recipe, []))
+    used = _used(platform, actor)
+    image = _find(_seen(platform, actor, used), name)
+    row = _row(image, shelf.store(platform.home).costs()[image.recipe], used.get(image.recipe, []))
     layers = [
         {"diff": f"sha256:{each.diff}", "digest": f"sha256:{each.digest}", "size": each.size} for each in image.layers
     ]
@@ -42,7 +45,7 @@ def prune(platform: Platform, actor: Actor, *, everything: bool) -> dict[str, An
     """Removes the images that no open run uses and that no run of the last 30 days has used; everything: also those
     of recent runs. Layers and downloads that nothing needs any more go with them."""
     store = shelf.store(platform.home)
-    used = _used(platform, open_only=everything)
+    used = _used(platform, PLATFORM, open_only=everything)
     removed: list[str] = []
     with gate.change(platform, actor, "image.prune", "images", everything=everything):
         for image in store.images():
@@ -77,11 +80,11 @@ def push(platform: Platform, actor: Actor, request: PushRequest, progress: Progr
     target = reference.parse(request.reference)
     if target.digest:
         raise Invalid(f"{request.reference} has a digest, which the image has itself", hint="write REGISTRY/REPO:TAG")
-    image = _named(platform, request)
+    on, image = _named(platform, actor, request)
     store = shelf.store(platform.home)
     pushes = Pushes(store.folder, target.registry)
     facts = {"reference": str(target), "digest": f"sha256:{image.manifest}"}
-    with gate.change(platform, actor, "image.push", image.reference, **facts):
+    with gate.change(platform, actor, "image.push", image.reference, on, **facts):
         pass
     done = registry.push(store.blob, image.manifest, target, progress, beside=pushes.repository)
     pushes.note(target.repository, (image.config, *(layer.digest for layer in image.layers)))
@@ -95,11 +98,14 @@ def push(platform: Platform, actor: Actor, request: PushRequest, progress: Progr
     }
 
 
-def _named(platform: Platform, request: PushRequest) -> Image:
-    """An environment's of the project, else the one of that name."""
-    known = spec.parse(request.spec).environments if request.spec else None
-    if known is None or request.name not in known:
-        return _find(platform, request.name)
+def _named(platform: Platform, actor: Actor, request: PushRequest) -> tuple[Resource, Image]:
+    """An environment's of the project, else the one of that name; and whose it is, as policies see it."""
+    project = spec.parse(request.spec) if request.spec else None
+    on = visibility.of_project(platform, "image", project.name) if project else Resource("image", request.name)
+    gate.require(platform, actor, "image.push", on)
+    known: Mapping[str, Environment] = project.environments if project else {}
+    if request.name not in known:
+        return on, _find(_seen(platform, actor, _used(platform, actor)), request.name)
     asked = locking.read(
         EnvironmentRequest(request.folder, Context(request.folder), request.spec, request.lock, (request.name,))
     )
@@ -114,14 +120,22 @@ def _named(platform: Platform, request: PushRequest) -> Image:
         raise NotFound(
             f"the image of environment {request.name!r} is not built here", hint=f"ground env build {request.name}"
         )
-    return image
+    return on, image
 
 
-def _find(platform: Platform, name: str) -> Image:
+def _seen(platform: Platform, actor: Actor, used: Mapping[str, object]) -> list[Image]:
+    """Those of runs that the actor may see; every one for who looks after images."""
+    gate.require(platform, actor, "image.see", Resource("image"))
+    with platform.database.read() as connection:
+        every = gate.decide(platform, connection, actor, "image.prune", Resource("image")).allowed
+    return [image for image in shelf.store(platform.home).images() if every or image.recipe in used]
+
+
+def _find(images: Iterable[Image], name: str) -> Image:
     bare = name.removeprefix("sha256:")
     found = [
         image
-        for image in shelf.store(platform.home).images()
+        for image in images
         if name.removeprefix("groundplane/") in _called(image.reference.removeprefix("groundplane/"))
         or (len(bare) >= 6 and (image.manifest.startswith(bare) or image.recipe.startswith(bare)))
     ]
@@ -141,19 +155,19 @@ def _called(name: str) -> tuple[str, str]:
 _RECENT = 30 * 86400 * 1_000_000
 
 
-def _used(platform: Platform, *, open_only: bool = False) -> dict[str, list[dict[str, str]]]:
-    """recipe -> the projects and environments whose recent (or open) runs ran in it."""
+def _used(platform: Platform, actor: Actor, *, open_only: bool = False) -> dict[str, list[dict[str, str]]]:
+    """recipe -> the projects and environments whose recent (or open) runs ran in it, of those the actor may see."""
     from groundplane.services.platform import now
 
     found: dict[str, list[dict[str, str]]] = {}
     with platform.database.read() as connection:
-        rows = runs.plans_in_use(connection, None if open_only else now() - _RECENT)
-        for project, digest in rows:
-            plan = plans.load(connection, digest)
+        sees = visibility.Sight(platform, connection, actor).sees
+        for row in filter(sees, runs.plans_in_use(connection, None if open_only else now() - _RECENT)):
+            plan = plans.load(connection, row.plan)
             for placed in plan.placements.values():
                 if placed.lock:
                     lock = plans.load_lock(connection, placed.lock)
-                    entry = {"project": project, "environment": placed.environment}
+                    entry = {"project": row.project, "environment": placed.environment}
                     users = found.setdefault(lock.recipe, [])
                     if entry not in users:
                         users.append(entry)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,8 +22,10 @@ from groundplane.model.reasons import Fault, Reason
 from groundplane.services import gate, licence_servers
 from groundplane.services.access import Actor
 from groundplane.services.notices import WORK
+from groundplane.services.objects import Resource
 from groundplane.services.plans import PlannedEngine, RunPlan
 from groundplane.services.platform import Platform, iso
+from groundplane.services.visibility import Sight
 from groundplane.store import licences
 from groundplane.toolchains import registry
 
@@ -35,6 +37,8 @@ REFUSED = 60.0
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,62}", re.ASCII)
 _VARIABLES = ("MLM_LICENSE_FILE", "LM_LICENSE_FILE")
 _SHOWN = 6
+Sees = Callable[[Any], bool]
+"""Whether somebody may be told of a run; of a row with its team, project and actor."""
 
 
 def name_of(engine: PlannedEngine) -> str:
@@ -42,12 +46,18 @@ def name_of(engine: PlannedEngine) -> str:
     return PurePosixPath(engine.name).name
 
 
+def is_name(name: str) -> bool:
+    """Whether a pool may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 # --- what a user does -------------------------------------------------------------------------------------------
 
 
 def put(platform: Platform, actor: Actor, name: str, seats: int, server: str | None) -> LicenceDocument:
     """Makes a pool or changes it. server: "" for none, None for the one that it has."""
-    if not _NAME.fullmatch(name):
+    gate.require(platform, actor, "licence.set", Resource("licence", name))
+    if not is_name(name):
         raise Invalid(f"{name!r} is no name of an engine", hint="`ground toolchains list` shows the engines")
     if seats < 0:
         raise Invalid(f"{name}: {seats} seats", hint="write --seats 0 or more")
@@ -59,7 +69,7 @@ def put(platform: Platform, actor: Actor, name: str, seats: int, server: str | N
         kept = known.server if known is not None and server is None else server or None
         licences.put(connection, name, seats, kept)
     platform.notifier.notify(WORK)
-    return show(platform, name)
+    return show(platform, actor, name)
 
 
 def remove(platform: Platform, actor: Actor, name: str) -> None:
@@ -71,8 +81,9 @@ def remove(platform: Platform, actor: Actor, name: str) -> None:
     platform.notifier.notify(WORK)
 
 
-def listing(platform: Platform) -> list[LicenceDocument]:
-    """Every pool with who has its seats; servers whose count is old are asked first."""
+def listing(platform: Platform, actor: Actor) -> list[LicenceDocument]:
+    """Every pool with the runs that have its seats and that the actor may see. A server whose count is old is asked."""
+    gate.require(platform, actor, "licence.see", Resource("licence"))
     with platform.database.read() as connection:
         asked = [row.name for row in licences.listing(connection) if row.server]
     threads = [threading.Thread(target=refresh, args=(platform, name)) for name in asked]
@@ -85,12 +96,15 @@ def listing(platform: Platform) -> list[LicenceDocument]:
         pools = _pools(connection, licences.listing(connection))
         waiting = licences.waiting(connection, pools)
         holders = _holders(connection, pools)
-        return [_document(pool, holders[name], waiting.get(name, 0), at) for name, pool in pools.items()]
+        sees = Sight(platform, connection, actor).sees
+        return [
+            _document(pool, list(filter(sees, holders[name])), waiting.get(name, 0), at) for name, pool in pools.items()
+        ]
 
 
-def show(platform: Platform, name: str) -> LicenceDocument:
+def show(platform: Platform, actor: Actor, name: str) -> LicenceDocument:
     """One pool. Raises NotFound."""
-    for pool in listing(platform):
+    for pool in listing(platform, actor):
         if pool.name == name:
             return pool
     raise NotFound(f"there is no pool {name!r}", hint="`ground licences list` shows them")
@@ -143,6 +157,10 @@ class Seats:
         self.full: set[str] = set()
         self.ask: set[str] = set()
 
+    def lock(self) -> None:
+        """From now on, not only from the first seat that is asked for."""
+        _ = self._pools
+
     def free(self, name: str) -> bool:
         """Whether the pool has a seat, or is none any more."""
         pool = self._pools.get(name)
@@ -164,7 +182,7 @@ class Seats:
         return True
 
     def why(self, name: str) -> Reason:
-        """Why a task of a full pool waits."""
+        """Why a task of a full pool waits. For the record alone: it names every holder, `waits` those one may see."""
         return _reason(self._pools[name], _holders(self._connection, [name])[name], self._at)
 
     @property
@@ -177,9 +195,10 @@ class Seats:
 
 
 def waits(
-    platform: Platform, connection: Connection, names: Iterable[str], *, asking: bool = True
+    platform: Platform, connection: Connection, names: Iterable[str], *, sees: Sees, asking: bool = True
 ) -> dict[str, Reason]:
-    """Pool -> why a task waits for its seat now; what of these names is no pool, or has a seat, is left out.
+    """Pool -> why a task waits for its seat now; what of these names is no pool, or has a seat, is left out. sees: what
+    of its holders may be told.
 
     asking: whether a server whose count is old is being asked; otherwise the old count is taken as it is.
     """
@@ -190,7 +209,7 @@ def waits(
     at = platform.database.now(connection)
     full = {name: pool for name, pool in _pools(connection, rows).items() if pool.free(at, asking=asking) <= 0}
     holders = _holders(connection, full)
-    return {name: _reason(pool, holders[name], at) for name, pool in full.items()}
+    return {name: _reason(pool, list(filter(sees, holders[name])), at) for name, pool in full.items()}
 
 
 def refused(platform: Platform, connection: Connection, names: Collection[str]) -> None:
@@ -296,7 +315,7 @@ def _reason(pool: _Pool, holders: Sequence[Any], at: int) -> Reason:
     elif pool.taken < seats and pool.awaited(at):
         said = f"{pool.row.server} is being asked"
     else:
-        parts = [f"{pool.taken} of {seats} taken by {_names(holders)}"] if pool.taken else []
+        parts = [f"{pool.taken} of {seats} taken{_names(holders, pool.taken)}"] if pool.taken else []
         if pool.ceiling < seats:
             parts.append(f"{pool.row.server} has {pool.row.issued}, {pool.others} of them in use by others")
         if pool.taken < seats and pool.held_back(at):
@@ -308,14 +327,16 @@ def _reason(pool: _Pool, holders: Sequence[Any], at: int) -> Reason:
     return Reason(NO_SEAT, f"waits for a seat of {name}: {said}", hint, Fault.BACKEND)
 
 
-def _names(holders: Sequence[Any]) -> str:
-    """`run X (step fit), run Y (steps a[0], a[1])`."""
+def _names(holders: Sequence[Any], taken: int) -> str:
+    """` by run X (step fit), run Y (steps a[0], a[1])`. holders: those that may be named, of so many."""
     by_run: dict[str, list[str]] = defaultdict(list)
     for holder in holders[:_SHOWN]:
         by_run[holder.run_uid].append(holder.task)
     shown = [f"run {run} (step{'s'[: len(tasks) != 1]} {', '.join(tasks)})" for run, tasks in by_run.items()]
-    more = len(holders) - _SHOWN
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    more = taken - min(len(holders), _SHOWN)
+    if not shown:
+        return ""
+    return f" by {', '.join(shown)}" + (f" and {more} more" if more > 0 else "")
 
 
 def _document(pool: _Pool, holders: Sequence[Any], waiting: int, at: int) -> LicenceDocument:

@@ -13,9 +13,10 @@ from groundplane.model.environments import Environment
 from groundplane.model.errors import GroundError, Invalid, NotFound, Unavailable
 from groundplane.model.locks import Lock
 from groundplane.model.requests import EnvironmentRequest
-from groundplane.services import environments, gate, shelf, spec
+from groundplane.services import audit, environments, gate, shelf, spec, visibility
 from groundplane.services.access import Actor
 from groundplane.services.environments import LOCK_FILE
+from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform, iso
 from groundplane.services.spec.problems import listed, meant
 from groundplane.spi.images import Image, Progress
@@ -30,6 +31,7 @@ class Asked:
     environments that ground.toml has. everything: none was named."""
 
     folder: Path
+    project: str
     wanted: tuple[Environment, ...]
     locks: Mapping[str, Lock]
     everything: bool = False
@@ -71,7 +73,8 @@ class Asked:
 
 def read(request: EnvironmentRequest) -> Asked:
     """Raises Invalid and NotFound for files that are wrong and names that are unknown."""
-    known = spec.parse(request.spec).environments
+    project = spec.parse(request.spec)
+    known = project.environments
     if not known:
         raise Invalid("ground.toml has no environment", hint=_FIRST)
     for name in request.names:
@@ -83,6 +86,7 @@ def read(request: EnvironmentRequest) -> Asked:
     locks: Mapping[str, Lock] = environments.read(request.lock) if request.lock else {}
     return Asked(
         folder=Path(request.folder),
+        project=project.name,
         wanted=tuple(known[name] for name in request.names or known),
         locks={name: lock for name, lock in locks.items() if name in known},
         everything=not request.names,
@@ -92,12 +96,15 @@ def read(request: EnvironmentRequest) -> Asked:
 def lock(platform: Platform, actor: Actor, request: EnvironmentRequest, progress: Progress) -> dict[str, Any]:
     """Resolves, builds and probes. lock: the new text of ground.lock. changed: names of those that are other now."""
     asked = read(request)
+    on = visibility.of_project(platform, "environment", asked.project)
+    gate.require(platform, actor, "environment.lock", on)
     wanted = asked.workable(progress, request.builder)
     for environment in wanted:
         _check(asked, environment, request.builder)
     made: list[Lock] = []
     for environment in wanted:
-        with gate.change(platform, actor, "environment.lock", environment.name, folder=request.folder):
+        folder = audit.Private(request.folder)
+        with gate.change(platform, actor, "environment.lock", environment.name, on, folder=folder):
             pass
         made.append(_locked(platform, asked, environment, request.builder, _named(environment.name, progress)))
     return {
@@ -110,6 +117,8 @@ def lock(platform: Platform, actor: Actor, request: EnvironmentRequest, progress
 def build(platform: Platform, actor: Actor, request: EnvironmentRequest, progress: Progress) -> dict[str, Any]:
     """The images of the locks. What has no lock yet, or one of another builder than asked for, is locked first."""
     asked = read(request)
+    on = visibility.of_project(platform, "environment", asked.project)
+    gate.require(platform, actor, "environment.build", on)
     pool = _pool(request)
     wanted = asked.workable(progress, request.builder)
     unlocked = {each.name for each in wanted if pool is None and _needs_lock(asked, each, request.builder)}
@@ -129,7 +138,7 @@ def build(platform: Platform, actor: Actor, request: EnvironmentRequest, progres
             known = asked.lock(environment)
         built = not known.attested and shelf.built(platform.home, known) is None
         if built:
-            with gate.change(platform, actor, "environment.build", environment.name, recipe=known.recipe):
+            with gate.change(platform, actor, "environment.build", environment.name, on, recipe=known.recipe):
                 pass
         if not known.attested:
             with _naming(environment):
@@ -141,6 +150,7 @@ def build(platform: Platform, actor: Actor, request: EnvironmentRequest, progres
 def pool(platform: Platform, actor: Actor, request: EnvironmentRequest, progress: Progress) -> dict[str, Any]:
     """Every file that the builds need, put into a folder; files: how many."""
     asked = read(request)
+    gate.require(platform, actor, "environment.pool", Resource("environment", asked.project))
     if not request.out:
         raise Invalid("a pool needs a folder", hint="ground env pool -o DIR")
     folder = Path(request.folder) / request.out
@@ -148,7 +158,7 @@ def pool(platform: Platform, actor: Actor, request: EnvironmentRequest, progress
     files: set[str] = set()
     for environment in asked.workable(progress):
         found = asked.lock(environment)
-        with gate.change(platform, actor, "environment.pool", environment.name, folder=str(folder)):
+        with gate.change(platform, actor, "environment.pool", environment.name, folder=audit.Private(str(folder))):
             pass
         if not found.attested:
             builder = shelf.builder(platform.home, found.builder, asked.folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -12,19 +12,31 @@ from groundplane.model.errors import Invalid, NotFound
 from groundplane.model.pipelines import Pipeline, Step
 from groundplane.model.quantities import format_size
 from groundplane.model.resources import Resources
-from groundplane.services import bringing, environments, gpus, languages, placing, plans, snapshots, spec
+from groundplane.services import (
+    bringing,
+    callers,
+    connections,
+    environments,
+    gpus,
+    languages,
+    placing,
+    plans,
+    snapshots,
+    spec,
+)
 from groundplane.services import engines as host_engines
 from groundplane.services.plans import Placement, PlannedEngine, RunPlan
 from groundplane.services.platform import Platform, now
 from groundplane.spi import layout
 from groundplane.spi.driver import CanSpanNodes, Driver, RunsPipelines
 from groundplane.spi.toolchain import Toolchain
-from groundplane.store import caches
+from groundplane.store import caches, labels
 from groundplane.toolchains import registry
 
 
-def plan(platform: Platform, request: RunRequest) -> RunPlan:
-    """What the request would do. Raises Invalid or NotFound for all that cannot work."""
+def plan(platform: Platform, request: RunRequest, admit: Callable[[str], None]) -> RunPlan:
+    """What the request would do. Raises Invalid or NotFound for all that cannot work. admit: is told the project as
+    soon as it is known, and raises what keeps the caller from it."""
     environment.check(request.environment)
     if request.backend is not None:
         platform.driver(request.backend)
@@ -33,6 +45,8 @@ def plan(platform: Platform, request: RunRequest) -> RunPlan:
         raise Invalid(f"{folder} is no folder that the control plane can see", hint="run it where the folder is")
     text = request.spec or request.project
     project = spec.parse(text) if text is not None else None  # before the folder is read: a wrong file is told at once
+    called = project.name if project else folder.name
+    admit(called)
     chosen = spec.pipeline(project, request.pipeline) if project and request.spec is not None else None
     taken = snapshot(platform, folder)
     names = {name: entry.sha256 for name, entry in taken.manifest.reachable().items()}
@@ -42,9 +56,7 @@ def plan(platform: Platform, request: RunRequest) -> RunPlan:
     elif request.script is not None:
         if request.script.removeprefix("./") not in names:
             raise NotFound(f"there is no file {request.target!r} to run", hint="`.groundignore` may leave it out")
-        pipeline = spec.single(
-            request.script, request.toolchain, request.arguments, request.parameters, project=folder.name
-        )
+        pipeline = spec.single(request.script, request.toolchain, request.arguments, request.parameters, project=called)
     else:
         raise Invalid("the request names neither a script nor a pipeline")
     pipeline = replace(pipeline, steps=tuple(_with_limits(step, request) for step in pipeline.steps))
@@ -69,6 +81,7 @@ def plan(platform: Platform, request: RunRequest) -> RunPlan:
         warnings += gpus.check(driver, backend, steps, places.chosen)
         _check_copyable(driver, taken)
     first = next(iter(placements.values())).backend
+    unreachable = [name for name, placed in placements.items() if placed.image is not None and not placed.network]
     return RunPlan(
         name=pipeline.name,
         pipeline=pipeline,
@@ -79,7 +92,8 @@ def plan(platform: Platform, request: RunRequest) -> RunPlan:
         folder=request.folder,
         engines=engines,
         placements=placements,
-        warnings=tuple(warnings),
+        labels=project_labels(platform, pipeline.project, project.labels if project else ()),
+        warnings=(*warnings, *connections.warnings(pipeline.steps, unreachable)),
         whole=whole,
         environment=tuple(sorted(request.environment)),
         files=len(taken.manifest.files),
@@ -116,13 +130,14 @@ def _whole(
 
 def snapshot(platform: Platform, folder: Path) -> snapshots.Snapshot:
     """The folder's content as it is now, kept."""
-    return snapshots.take(platform.home, folder, _Stats(platform), pin=_pin(platform))
+    sent = folder.is_relative_to(callers.uploads(platform.home))  # it will not lie there for long
+    return snapshots.take(platform.home, folder, _Stats(platform), pin=_pin(platform), whole=sent)
 
 
 def again(platform: Platform, old: RunPlan, context: Context) -> RunPlan:
     """The old plan with its engines looked up again where they were missing, at the site where it runs now."""
     placements = {name: replace(at, site=platform.driver(at.backend).site) for name, at in old.placements.items()}
-    old = replace(old, placements=placements)
+    old = replace(old, placements=placements, labels=project_labels(platform, old.pipeline.project, old.labels))
     if not any(engine.missing for engine in old.engines.values()):
         return old
     found: dict[str, PlannedEngine] = {}
@@ -135,6 +150,12 @@ def again(platform: Platform, old: RunPlan, context: Context) -> RunPlan:
             engine = _located(platform, toolchain, step, context, None, sha256, head)
         found[step.name] = engine
     return replace(old, engines=found)
+
+
+def project_labels(platform: Platform, project: str, said: Iterable[str]) -> tuple[str, ...]:
+    """Those of the project: what its ground.toml says, and what it has here."""
+    with platform.database.read() as connection:
+        return tuple(sorted({*said, *labels.of_project(connection, project)}))
 
 
 def _placed(

@@ -59,6 +59,7 @@ class RunPlan:
 
     lone: a script given alone. folder: the project folder that the caller named. environment: names of `-e` values.
     backend: of all steps but those that say another one. placements: by step. warnings: sentences for the caller.
+    labels: of all data of the project.
     whole: digest of the document that holds the pipeline as its backend runs it whole; "" where tasks run one by one.
     """
 
@@ -76,6 +77,7 @@ class RunPlan:
     ignored: tuple[str, ...] = field(default=())
     placements: Mapping[str, Placement] = field(default_factory=dict[str, Placement])
     warnings: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     whole: str = ""
 
     def placement(self, step: Step) -> Placement:

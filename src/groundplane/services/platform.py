@@ -12,6 +12,8 @@ from pathlib import Path
 from groundplane.model.errors import GroundError, NotFound, Unavailable
 from groundplane.model.ids import new_id
 from groundplane.model.version import VERSION
+from groundplane.services.cedar import InForce
+from groundplane.services.login_rules import LoginRules
 from groundplane.services.notices import Notifier
 from groundplane.spi.driver import Driver
 from groundplane.store.database import Database
@@ -31,9 +33,9 @@ class Unloaded:
 class Platform:
     """One control plane: its home folder, database, drivers by backend name. `holder` names it in leases.
 
-    `unloaded` are backends without a driver here, by name: their work waits.
-    `vetoes` are asked by the gate before each change and raise Denied. `stop` asks the process to end, with its agents
-    when `end_agents`.
+    `unloaded` are backends without a driver here, by name: their work waits. `in_force`: the policies, parsed. `stop`
+    asks the process to end, with its agents when `end_agents`. audit_witness: where checkpoints of the audit log are
+    kept, "" for beside the database. audit_retention: days for which its events are kept whole, None for ever.
     """
 
     home: Path
@@ -41,10 +43,13 @@ class Platform:
     drivers: Mapping[str, Driver]
     unloaded: Mapping[str, Unloaded] = field(default_factory=dict[str, Unloaded])
     url: str | None = None
+    logins: LoginRules = field(default_factory=LoginRules)
     stop: Callable[[], None] = lambda: None
     end_agents: bool = False
+    audit_witness: str = ""
+    audit_retention: float | None = None
     notifier: Notifier = field(default_factory=Notifier)
-    vetoes: list[Callable[[str, str, str], None]] = field(default_factory=list[Callable[[str, str, str], None]])
+    in_force: InForce = field(default_factory=InForce)
     holder: str = field(default_factory=new_id)
     version: str = VERSION
     started_at: int = field(default_factory=lambda: time.time_ns() // 1000)

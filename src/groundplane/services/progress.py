@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,12 @@ from sqlalchemy import Connection
 
 from groundplane.model.artifacts import Kind, Output, kind_of
 from groundplane.model.reasons import Fault, Reason
-from groundplane.services import licences, metrics, plans, reasons
+from groundplane.services import labels, licences, metrics, plans, reasons
 from groundplane.services.plans import RunPlan, is_dynamic
 from groundplane.services.platform import Platform
 from groundplane.services.spec import fanout
 from groundplane.spi.launch import Usage
+from groundplane.store import labels as label_rows
 from groundplane.store import runs, tasks, variables
 
 
@@ -161,12 +162,12 @@ def task_rows(
     """The rows of a step's tasks: one, or one an item."""
     step = plan.step(position)
     name, placed = step.name, plan.placement(step)
-    licence = licences.name_of(plan.engines[name])
+    place = placed.backend, placed.site, licences.name_of(plan.engines[name]), step.resources.counted
     if items is None:
-        return [{**tasks.new_row(run_id, position, 0, name, placed.backend, placed.site, licence), "ready": ready}]
+        return [{**tasks.new_row(run_id, position, 0, name, *place), "ready": ready}]
     return [
         {
-            **tasks.new_row(run_id, position, number, f"{name}[{number}]", placed.backend, placed.site, licence),
+            **tasks.new_row(run_id, position, number, f"{name}[{number}]", *place),
             "item": item,
             "ready": ready,
         }
@@ -174,9 +175,14 @@ def task_rows(
     ]
 
 
-def copy_artifacts(connection: Connection, from_task: int, to_task: int, run_id: int) -> tuple[Output, ...]:
-    """A reused task has the artifacts of the one that did the work; these."""
+def copy_artifacts(
+    connection: Connection, from_task: int, to_task: int, run_id: int, project: str, own: Iterable[str]
+) -> tuple[Output, ...]:
+    """A reused task has the artifacts of the one that did the work, with their labels and its own; these."""
     rows = tasks.artifacts_of_task(connection, from_task)
+    unions = [(row.sha256, label_rows.of_text(row.labels).union(own)) for row in rows]
+    if any(of_artifact.difference(own) for _, of_artifact in unions):
+        label_rows.add_to_run(connection, run_id, frozenset[str]().union(*(each for _, each in unions)))
     tasks.add_artifacts(
         connection,
         [
@@ -188,8 +194,9 @@ def copy_artifacts(connection: Connection, from_task: int, to_task: int, run_id:
                 "size": row.size,
                 "sha256": row.sha256,
                 "lost": None,
+                "labels": of_artifact,
             }
-            for row in rows
+            for row, of_artifact in zip(rows, labels.attach(connection, project, unions), strict=True)
         ],
     )
     return tuple(Output(row.name, row.size, row.sha256) for row in rows)
@@ -205,7 +212,7 @@ def keep(platform: Platform, connection: Connection, old: Any, run_id: int, plan
         for row in tasks.of_step(connection, run_id, position):
             earlier = succeeded.get((position, row.item))
             if earlier is not None and row.state == "queued":
-                outputs = copy_artifacts(connection, earlier.id, row.id, run_id)
+                outputs = copy_artifacts(connection, earlier.id, row.id, run_id, plan.pipeline.project, plan.labels)
                 ended.append(
                     Ended(
                         row.id,

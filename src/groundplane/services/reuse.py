@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from groundplane.data.formats import CONVERTER_VERSION
+from groundplane.model.canonical import canonical
 from groundplane.model.pipelines import SourceKind, Step
 from groundplane.services.plans import PlannedEngine, RunPlan
 from groundplane.services.variables import Variables, home_key
@@ -21,14 +22,13 @@ from groundplane.spi.snapshots import Manifest
 from groundplane.store import documents, tasks
 
 _SCHEMA = 1
-_SAFE_INTEGER = 2**53
 _OURS = ("ground.toml", "ground.lock", ".groundignore")
 
 
 def eligible(step: Step, plan: RunPlan) -> bool:
     """Only a pipeline's step with declared outputs is reused; never a lone script, nor where the backend runs the
-    pipeline whole, with a cache of its own."""
-    return bool(step.outputs) and not plan.lone and not plan.whole
+    pipeline whole, with a cache of its own, nor what has connections or scopes: what it reads there nobody sees."""
+    return bool(step.outputs) and not plan.lone and not plan.whole and not step.connections and not step.scopes
 
 
 def components(
@@ -53,6 +53,7 @@ def components(
             name: hmac.new(home_key(home), f"{name}={value}".encode(), "sha256").hexdigest()
             for name, value in {**step.environment, **found.given}.items()
         },
+        **({"secrets": dict(step.secrets)} if step.secrets else {}),
         "engine": [engine.name, engine.path, engine.version],
         "libraries": engine.libraries,
         "outputs": list(step.outputs or ()),
@@ -66,18 +67,12 @@ def key_of(connection: Connection, parts: Mapping[str, Any]) -> str:
     return documents.put(connection, canonical(parts))
 
 
-def canonical(parts: Any) -> bytes:
-    """RFC 8785 for what occurs here: text, whole numbers, lists, objects with text keys."""
-    _check(parts)
-    return json.dumps(_sorted(parts), separators=(",", ":"), ensure_ascii=False).encode(errors="surrogatepass")
-
-
-def explain(connection: Connection, plan: RunPlan, task_name: str, parts: Mapping[str, Any]) -> str:
+def explain(connection: Connection, plan: RunPlan, team: str, task_name: str, parts: Mapping[str, Any]) -> str:
     """What `ground plan` says: `would be reused`, `no earlier run`, or `changed: script, inputs`."""
     key = hashlib.sha256(canonical(parts)).hexdigest()
-    if tasks.reusable(connection, key) is not None:
+    if tasks.reusable(connection, key, team) is not None:
         return "would be reused"
-    last = tasks.last_success(connection, plan.pipeline.project, plan.pipeline.name, task_name)
+    last = tasks.last_success(connection, team, plan.pipeline.project, plan.pipeline.name, task_name)
     body = documents.get(connection, last.reuse_key) if last is not None else None
     if body is None:
         return "no earlier run"
@@ -115,24 +110,3 @@ def _architecture() -> str:
     import platform
 
     return platform.machine()
-
-
-def _check(value: Any) -> None:
-    if isinstance(value, float) or (isinstance(value, int) and abs(value) > _SAFE_INTEGER):
-        raise TypeError(f"{value!r} has no place in a reuse key: write numbers as text")
-    if isinstance(value, Mapping):
-        for part in value.values():  # pyright: ignore[reportUnknownVariableType]
-            _check(part)
-    elif isinstance(value, list):
-        for part in value:  # pyright: ignore[reportUnknownVariableType]
-            _check(part)
-
-
-def _sorted(value: Any) -> Any:
-    """Objects with their keys in the order of UTF-16 code units, as the RFC wants it."""
-    if isinstance(value, Mapping):
-        names: list[str] = sorted(value, key=lambda name: str(name).encode("utf-16-be", errors="surrogatepass"))  # pyright: ignore[reportUnknownArgumentType, reportUnknownLambdaType]
-        return {name: _sorted(value[name]) for name in names}
-    if isinstance(value, list):
-        return [_sorted(part) for part in value]  # pyright: ignore[reportUnknownVariableType]
-    return value

@@ -5,170 +5,142 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection
 
 from groundplane.model import environment
-from groundplane.model.documents import (
-    PlanDocument,
-    PlannedTask,
-    RerunRequest,
-    RunDocument,
-    RunPage,
-    RunRequest,
-)
+from groundplane.model.documents import RerunRequest, RunDocument, RunPage, RunRequest
 from groundplane.model.errors import Conflict, Invalid, NotFound
-from groundplane.model.pipelines import SourceKind, Step
+from groundplane.model.ids import is_new
 from groundplane.model.reasons import Fault, Reason
 from groundplane.model.states import FINAL, State
 from groundplane.services import (
     bringing,
-    calls,
+    callers,
     gate,
+    granting,
+    labels,
+    launches,
     licences,
     pages,
     planning,
     plans,
     progress,
-    reuse,
+    quotas,
     staging,
     variables,
     views,
+    visibility,
+    work_tokens,
 )
-from groundplane.services.access import Actor
+from groundplane.services.access import PLATFORM, Actor
 from groundplane.services.notices import WORK
+from groundplane.services.objects import Resource
 from groundplane.services.plans import PlannedEngine, RunPlan, is_dynamic
 from groundplane.services.platform import Platform, now
-from groundplane.services.spec import fanout
 from groundplane.services.variables import Variables
 from groundplane.store import attempts, runs, tasks
+from groundplane.store import labels as label_rows
 
 
 def submit(platform: Platform, actor: Actor, run_id: str, request: RunRequest) -> RunDocument:
     """Starts a run under the id that the caller made; the same id again is the same run."""
-    with platform.database.read() as connection:
-        if runs.by_uid(connection, run_id) is not None:
-            return show(platform, run_id)
+    known = _known(platform, actor, run_id)
+    if known is not None:
+        return known
     platform.require_space()
-    plan = planning.plan(platform, request)
+    plan = planning.plan(platform, request, partial(launches.admit, platform, actor, "run.submit", run_id))
     licences.check(platform, plan)
+    granting.check(platform, plan)
     found = Variables(request.context.variables, request.environment)
     return _start(platform, actor, run_id, plan, found, "run.submit", kept=None)
 
 
-def plan(platform: Platform, actor: Actor, request: RunRequest) -> PlanDocument:
-    """What `submit` would do; nothing starts."""
-    made = planning.plan(platform, request)
-    licences.check(platform, made)
-    found = Variables(request.context.variables, request.environment)
-    steps: list[PlannedTask] = []
-    unsettled: set[str] = set()  # steps whose outputs are not known before they have run
+def find(platform: Platform, actor: Actor, ref: str, action: str = visibility.SEE) -> str:
+    """The id of the run that `ref` means: an id, a unique beginning of one, or `latest`. Raises NotFound for what the
+    actor may not see too, and Denied when it may not do `action` to what it sees."""
+    row, on = seen(platform, actor, ref)
+    if action != visibility.SEE:
+        gate.require(platform, actor, action, on)
+    return row.uid
+
+
+def show(platform: Platform, actor: Actor, ref: str) -> RunDocument:
+    """The run with its tasks; without what work was given and made, for who may not see that."""
     with platform.database.read() as connection:
-        names = [licences.name_of(engine) for engine in made.engines.values()]
-        full = licences.waits(platform, connection, names, asking=False)
-        for step in made.pipeline.steps:
-            engine = made.engines[step.name]
-            placed = made.placement(step)
-            steps.append(
-                PlannedTask(
-                    step=step.name,
-                    toolchain=engine.toolchain,
-                    engine=engine.name,
-                    engine_path=engine.path,
-                    engine_version=engine.version,
-                    command=calls.planned_argv(platform.home, made, step),
-                    backend=placed.backend,
-                    cpus=step.resources.cpus,
-                    memory=step.resources.memory,
-                    gpus=step.resources.gpus or 0,
-                    nodes=step.resources.nodes or 1,
-                    timeout=step.resources.timeout,
-                    retries=step.retries,
-                    needs=step.needs,
-                    inputs=tuple(f"{read.name} = {views.source_text(read.source)}" for read in step.inputs),
-                    outputs=step.outputs if step.outputs is not None else ("every file that it creates or changes",),
-                    tasks=None if is_dynamic(step) else len(_items(platform, made, step) or ("",)),
-                    reuse=(reused := _reuse(platform, connection, made, step, found, unsettled)),
-                    runs_in=placed.environment,
-                    lock_sha256=plans.load_lock(connection, placed.lock).sha256 if placed.lock else None,
-                    waiting=None if reused == "would be reused" else full.get(licences.name_of(engine)),
-                )
-            )
-    return PlanDocument(
-        name=made.name,
-        project=made.pipeline.project,
-        pipeline=made.shown_pipeline,
-        backend=made.backend,
-        snapshot=made.snapshot,
-        files=made.files,
-        bytes=made.bytes,
-        ignored=made.ignored,
-        parameters=made.pipeline.parameters,
-        steps=tuple(steps),
-        warnings=made.warnings,
-    )
+        sight = visibility.Sight(platform, connection, actor)
+        row = sight.find(ref)
+        if row is not None:
+            return views.run(platform, connection, row, sight.sees, whole=True, data=sight.may(visibility.DATA, row))
+    raise _unseen(platform, actor, ref)
 
 
-def resolve(platform: Platform, ref: str) -> str:
-    """The id of the run that `ref` means: an id, a unique beginning of one, or `latest`. Raises NotFound."""
+def document(platform: Platform, uid: str, actor: Actor = PLATFORM) -> RunDocument:
+    """The run of that id, for who was found to be allowed to see it. actor: who may not see whom it waits for."""
     with platform.database.read() as connection:
-        return _row(connection, ref).uid
+        sees = visibility.Sight(platform, connection, actor).sees
+        return views.run(platform, connection, runs.by_uid(connection, uid), sees, whole=True)
 
 
-def show(platform: Platform, ref: str) -> RunDocument:
-    """The run with its tasks."""
+def state(platform: Platform, uid: str) -> State:
+    """The state alone of the run of that id: what followers ask often, who were found to be allowed to."""
     with platform.database.read() as connection:
-        return views.run(platform, connection, _row(connection, ref), whole=True)
-
-
-def state(platform: Platform, ref: str) -> State:
-    """The run's state alone: what followers ask often."""
-    with platform.database.read() as connection:
-        return State(_row(connection, ref).state)
+        row: Any = runs.by_uid(connection, uid)
+        return State(row.state)
 
 
 def check_task(platform: Platform, run_id: str, name: str) -> None:
     """Raises NotFound when the run has no task and no step of that name."""
     with platform.database.read() as connection:
-        known = [row.name for row in tasks.of_run(connection, _row(connection, run_id).id)]
+        run: Any = runs.by_uid(connection, run_id)
+        known = [row.name for row in tasks.of_run(connection, run.id)]
     steps = list(dict.fromkeys(task.partition("[")[0] for task in known))
     if name not in known and name.partition("[")[0] not in steps:
         raise NotFound(f"run {run_id} has no task {name!r}", hint=f"its steps are: {', '.join(steps)}")
 
 
-def listing(platform: Platform, state: str | None, limit: int, cursor: str | None) -> RunPage:
-    """Newest first; `cursor` is a former page's `next`."""
+def listing(platform: Platform, actor: Actor, state: str | None, limit: int, cursor: str | None) -> RunPage:
+    """Newest first, those that the actor may see; `cursor` is a former page's `next`."""
     if state is not None and state not in set(State):
         raise Invalid(f"there is no state {state!r}", hint=f"the states are: {', '.join(State)}")
     below = pages.below(limit, cursor)
     with platform.database.read() as connection:
-        rows = runs.page(connection, state, below, limit + 1)
-        documents = tuple(views.run(platform, connection, row, whole=False) for row in rows[:limit])
+        sight = visibility.Sight(platform, connection, actor)
+        rows = list(islice(sight.listed(state, below, limit + 1), limit + 1))
+        documents = tuple(
+            views.run(platform, connection, row, sight.sees, whole=False, data=sight.may(visibility.DATA, row))
+            for row in rows[:limit]
+        )
     return RunPage(documents, str(rows[limit - 1].id) if len(rows) > limit else None)
 
 
 def cancel(platform: Platform, actor: Actor, ref: str) -> RunDocument:
     """Stops what runs and never starts the rest. A run that has ended stays as it is."""
-    uid = resolve(platform, ref)
-    with gate.change(platform, actor, "run.cancel", uid) as connection:
+    row, on = seen(platform, actor, ref)
+    uid: str = row.uid
+    with gate.change(platform, actor, "run.cancel", uid, on) as connection:
         at = now()
-        row = runs.by_key(connection, _row(connection, uid).id, lock=True)
+        row = runs.by_key(connection, row.id, lock=True)
         if runs.ask_cancel(connection, row.id, at):
             reason = Reason("cancelled", "its run was cancelled")
             closed = progress.close_queued(connection, row.id, "cancelled", reason, at)
             attempts.set_stopping(connection, row.id)
             progress.close_run_if_done(connection, row.id, closed, at)
     platform.notifier.notify(WORK, uid)
-    return show(platform, uid)
+    return show(platform, actor, uid)
 
 
 def rerun(platform: Platform, actor: Actor, ref: str, request: RerunRequest) -> RunDocument:
     """A new run of the same snapshot, pipeline and parameters; with `failed` what succeeded is kept."""
+    known = _known(platform, actor, request.id)
+    if known is not None:
+        return known
+    old, on = seen(platform, actor, ref)
+    gate.require(platform, actor, "run.rerun", on)
     with platform.database.read() as connection:
-        if runs.by_uid(connection, request.id) is not None:
-            return show(platform, request.id)
-        old = _row(connection, ref)
         plan = plans.load(connection, old.plan)
     if old.state not in FINAL:
         raise Conflict(f"run {old.uid} is {old.state}", hint=f"wait for it, or ground runs cancel {old.uid}")
@@ -186,12 +158,15 @@ def rerun(platform: Platform, actor: Actor, ref: str, request: RerunRequest) -> 
     platform.require_space()
     plan = planning.again(platform, plan, request.context)
     licences.check(platform, plan)
+    granting.check(platform, plan)
     plan = replace(plan, environment=tuple(sorted(request.environment)))
     found = Variables(request.context.variables, request.environment)
     kept = (
         old if request.failed and not plan.whole else None
     )  # a whole pipeline runs from its beginning, or from a cache
-    return _start(platform, actor, request.id, plan, found, "run.rerun", kept=kept, of=old.uid)
+    return _start(
+        platform, actor, request.id, plan, found, "run.rerun", kept=kept, of=old.uid, confined=bool(old.confined)
+    )
 
 
 def _start(
@@ -204,15 +179,22 @@ def _start(
     *,
     kept: Any,
     of: str | None = None,
+    confined: bool = False,
 ) -> RunDocument:
+    """confined: also what the owner runs again, for the files are as strange as they were."""
     site = platform.driver(plan.backend).site
+    work_tokens.check(platform, actor, plan)
+    if confined := confined or callers.is_stranger(actor):
+        with gate.noting(platform, actor, action, uid, {"name": plan.name, "backend": plan.backend}):
+            callers.check_confined(platform, sorted(plan.backends))
     away = bringing.unreachable(platform, plan)
-    with gate.change(platform, actor, action, uid, name=plan.name, backend=plan.backend) as connection:
+    with launches.launch(platform, actor, action, uid, plan, kept) as (connection, team):
         at = now()
         if runs.by_uid(connection, uid) is None:
-            _insert(platform, connection, actor, uid, plan, found, site, at, kept, of, away)
+            quotas.admit(connection, plan, team)
+            _insert(platform, connection, actor, uid, plan, team, found, site, at, kept, of, away, confined=confined)
     platform.notifier.notify(WORK, uid)
-    return show(platform, uid)
+    return show(platform, actor, uid)
 
 
 def _insert(
@@ -221,28 +203,36 @@ def _insert(
     actor: Actor,
     uid: str,
     plan: RunPlan,
+    team: str,
     found: Variables,
     site: str,
     at: int,
     kept: Any,
     of: str | None,
     away: Mapping[str, Reason],
+    *,
+    confined: bool,
 ) -> None:
-    items = [None if is_dynamic(step) else _items(platform, plan, step) for step in plan.pipeline.steps]
+    items = [
+        None if is_dynamic(step) else staging.known_items(platform.home, plan, step) for step in plan.pipeline.steps
+    ]
     counts = [
         None if is_dynamic(step) else 1 if step.for_each is None else len(items[index] or ())
         for index, step in enumerate(plan.pipeline.steps)
     ]
+    made = labels.made_in(connection, kept.id, plan) if kept is not None else None
     run_id = runs.add(
         connection,
         {
             "uid": uid,
             "name": plan.name,
             "project": plan.pipeline.project,
+            "team": team,
             "pipeline": plan.shown_pipeline,
             "backend": plan.backend,
             "site": site,
             "actor": actor.name,
+            "confined": confined,
             "state": "queued",
             "plan": plans.store(connection, plan),
             "snapshot": plan.snapshot,
@@ -252,6 +242,7 @@ def _insert(
             "task_count": sum(count or 0 for count in counts),
             "parameters": json.dumps(dict(plan.pipeline.parameters)),
             "environment": json.dumps(plan.environment),
+            "labels": label_rows.text(frozenset[str]().union(*labels.of_steps(plan, made).values())),
         },
         [
             {
@@ -309,63 +300,32 @@ def _missing(engine: PlannedEngine) -> Reason:
     return Reason("missing_engine", engine.missing, hint=hint, fault=Fault.BACKEND)
 
 
-def _items(platform: Platform, plan: RunPlan, step: Step) -> tuple[str, ...] | None:
-    """The items of a fan-out that are known before the run; None for a step that is none."""
-    if step.for_each is None:
-        return None
-    source = step.for_each.source
-    if source is None:
-        return fanout.items(step, ())
-    if source.kind is not SourceKind.PROJECT:
-        return ()
-    return fanout.items(step, staging.project_files(platform.home, plan.snapshot))
+def seen(platform: Platform, actor: Actor, ref: str) -> tuple[Any, Resource]:
+    """The run that `ref` means, and as policies see it. Raises NotFound."""
+    with platform.database.read() as connection:
+        row = visibility.Sight(platform, connection, actor).find(ref)
+        if row is not None:
+            return row, visibility.of_run(connection, row, row.uid)
+    raise _unseen(platform, actor, ref)
 
 
-def _row(connection: Connection, ref: str) -> Any:
-    uid = runs.latest(connection) if ref == "latest" else ref
-    if uid is None:
-        raise NotFound("there are no runs yet", hint="start one: ground run SCRIPT")
-    row = runs.by_uid(connection, uid)
-    if row is not None:
-        return row
-    found = runs.by_prefix(connection, uid) if uid else []
-    if len(found) == 1:
-        return runs.by_uid(connection, found[0])
-    if found:
-        raise NotFound(f"{len(found)} or more runs begin with {uid!r}", hint=f"write more of it: {', '.join(found)}")
-    raise NotFound(f"there is no run {uid!r}", hint="`ground runs list` shows them; `latest` is the newest")
+def _unseen(platform: Platform, actor: Actor, ref: str) -> NotFound:
+    gate.unseen(platform, actor, visibility.SEE, ref)
+    if ref == "latest":
+        return NotFound("there are no runs yet", hint="start one: ground run SCRIPT")
+    return NotFound(f"there is no run {ref!r}", hint="`ground runs list` shows them; `latest` is the newest")
 
 
-def _reuse(
-    platform: Platform, connection: Connection, plan: RunPlan, step: Step, found: Variables, unsettled: set[str]
-) -> str:
-    if not reuse.eligible(step, plan):
-        unsettled.add(step.name)
-        return "its backend's cache decides" if plan.whole and not plan.fresh else "always runs"
-    if plan.fresh:
-        unsettled.add(step.name)
-        return "runs: --fresh"
-    waits = [name for name in step.needs if name in unsettled]
-    if waits or step.for_each is not None or plan.engines[step.name].missing or staging.urls(step):
-        unsettled.add(step.name)
-        return f"depends on {', '.join(waits)}" if waits else "known when it is its turn"
-    try:
-        digests = staging.planned_digests(connection, platform.home, plan, step, settled=_settled(connection, plan))
-    except staging.MissingInput:
-        unsettled.add(step.name)
-        return "no earlier run"
-    parts = reuse.components(platform.home, plan, step, digests, found)
-    said = reuse.explain(connection, plan, step.name, parts)
-    if said != "would be reused":
-        unsettled.add(step.name)
-    return said
+def _known(platform: Platform, actor: Actor, uid: str) -> RunDocument | None:
+    """The run of that id, if it was started before. Raises Invalid when no new run can have it.
 
-
-def _settled(connection: Connection, plan: RunPlan) -> Mapping[str, Any]:
-    """Step name -> its newest succeeded task; right for a step that would be reused."""
-    found = {
-        step.name: tasks.last_success(connection, plan.pipeline.project, plan.pipeline.name, step.name)
-        for step in plan.pipeline.steps
-        if step.for_each is None
-    }
-    return {name: row for name, row in found.items() if row is not None}
+    An account's has to be new by its own time, so that asking for an old one tells nobody whether it is there.
+    """
+    with platform.database.read() as connection:
+        row = runs.by_uid(connection, uid) if uid.isprintable() else None
+        mine = row is not None and visibility.Sight(platform, connection, actor).sees(row)
+    if mine:
+        return show(platform, actor, uid)
+    if row is not None or not uid.isprintable() or (actor.kind in gate.ACCOUNTS and not is_new(uid, now())):
+        raise Invalid(f"{uid!r} is no id for a new run", hint="make another UUIDv7; is the clock right?")
+    return None

@@ -14,7 +14,8 @@ from groundplane.model.artifacts import kind_of
 from groundplane.model.pipelines import Step
 from groundplane.model.reasons import Fault, Reason
 from groundplane.model.states import State, may_follow
-from groundplane.services import licences, plans, progress, reasons
+from groundplane.services import labels, licences, plans, progress, reasons
+from groundplane.services.limits import QUOTAS
 from groundplane.services.plans import RunPlan
 from groundplane.services.platform import Platform, now
 from groundplane.spi.launch import Observation, Phase
@@ -33,7 +34,8 @@ class Settled:
     """runs: ids of those that changed. done: attempts whose driver may forget them. unknown: rows of attempts that
     the driver never heard of: to be launched again. strangers: attempts that this control plane does not follow (any
     more). withdrawn: (backend, attempt) of those that were cancelled before the driver heard of them; a launch may
-    still be on its way. freed: names of the pools whose seats may be free now."""
+    still be on its way. freed: names of the pools whose seats may be free
+    now, and limits.QUOTAS."""
 
     runs: set[str] = field(default_factory=set[str])
     done: list[str] = field(default_factory=list[str])
@@ -151,7 +153,7 @@ def _end(connection: Connection, batch: _Batch, row: Any, seen: Observation) -> 
     if not may_follow(State(row.state), State(state)):
         raise ValueError(f"attempt {row.uid} is {row.state} and cannot become {state}")
     at = seen.at or now()
-    batch.freed.add(row.licence)
+    batch.freed |= {row.licence, QUOTAS}
     if reason is not None and reason.code == licences.NO_SEAT:
         batch.refused.add(row.licence)
     started = row.started_at or seen.started_at or None
@@ -183,6 +185,8 @@ def _end(connection: Connection, batch: _Batch, row: Any, seen: Observation) -> 
         return
     read = _with_losses(connection, row, seen)
     if state == "succeeded":
+        own = labels.of_task(plan, step, row.inputs)
+        made = labels.attach(connection, row.project, [(output.sha256, own) for output in seen.outputs])
         batch.artifacts += [
             {
                 "run_id": row.run_id,
@@ -192,8 +196,9 @@ def _end(connection: Connection, batch: _Batch, row: Any, seen: Observation) -> 
                 "size": output.size,
                 "sha256": output.sha256,
                 "lost": None,
+                "labels": of_artifact,
             }
-            for output in seen.outputs
+            for output, of_artifact in zip(seen.outputs, made, strict=True)
         ]
     batch.ended.append(
         progress.Ended(

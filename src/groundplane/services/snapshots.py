@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from groundplane.folders import IGNORE_FILE, Folder, unreadable, walk
 from groundplane.model.errors import Invalid
 from groundplane.model.quantities import format_size
 from groundplane.services.contents import Store, shared
-from groundplane.services.folders import IGNORE_FILE, Folder, unreadable, walk
 from groundplane.spi import layout
 from groundplane.spi.snapshots import IN_PLACE_SIZE, Entry, Manifest, digest_of
 
@@ -63,9 +63,17 @@ class Snapshot:
         return frozenset(found)
 
 
-def take(home: Path, folder: Path, cache: StatCache, pin: Callable[[Sequence[str]], None] | None = None) -> Snapshot:
+def take(
+    home: Path,
+    folder: Path,
+    cache: StatCache,
+    pin: Callable[[Sequence[str]], None] | None = None,
+    *,
+    whole: bool = False,
+) -> Snapshot:
     """The snapshot of `folder` as it is now; its contents and its manifest are durable under `home`.
 
+    whole: its large files too; otherwise they are used where they lie.
     pin: called with the digests that are about to be written, before they are. A file that a script writes at the
     same moment is read again; one that never rests is refused. Raises Invalid that names what cannot be part of a
     snapshot, and Unavailable when the store takes no bytes.
@@ -77,7 +85,7 @@ def take(home: Path, folder: Path, cache: StatCache, pin: Callable[[Sequence[str
     store = Store(home)
     try:
         with shared(home):
-            return _take(home, found, store, cache, pin)
+            return _take(home, found, store, cache, pin, whole=whole)
     finally:
         store.close()
 
@@ -102,6 +110,8 @@ def _take(
     store: Store,
     cache: StatCache,
     pin: Callable[[Sequence[str]], None] | None,
+    *,
+    whole: bool,
 ) -> Snapshot:
     known = _cached(found, cache)
     prefix = found.root + "/"
@@ -115,7 +125,7 @@ def _take(
         if not sha256 or not store.has(sha256):
             before = time.time_ns()
             try:
-                content = store.take_in(path, name)
+                content = store.take_in(path, name, whole=whole)
             except OSError:
                 refused.append(name)
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from groundplane.data.formats import convertible
+from groundplane.model.connections import QUERY_RESULT
 from groundplane.model.pipelines import Input, SourceKind, Step
 from groundplane.model.reasons import Fault, Reason
 from groundplane.services.plans import RunPlan
@@ -18,7 +19,7 @@ from groundplane.services.spec import fanout
 from groundplane.spi import layout
 from groundplane.spi.launch import StageIn
 from groundplane.spi.snapshots import Entry, Manifest
-from groundplane.store import caches, tasks
+from groundplane.store import caches, labels, tasks
 
 _SHA256_LENGTH = 64
 
@@ -62,6 +63,18 @@ def project_files(home: Path, snapshot: str) -> list[str]:
     return list(_entries(home, snapshot))
 
 
+def known_items(home: Path, plan: RunPlan, step: Step) -> tuple[str, ...] | None:
+    """The items of a fan-out that are known before the run; None for a step that is none."""
+    if step.for_each is None:
+        return None
+    source = step.for_each.source
+    if source is None:
+        return fanout.items(step, ())
+    if source.kind is not SourceKind.PROJECT:
+        return ()
+    return fanout.items(step, project_files(home, plan.snapshot))
+
+
 def _stage(
     connection: Connection,
     home: Path,
@@ -77,15 +90,18 @@ def _stage(
         elif wanted.source.kind is SourceKind.URL:
             url = wanted.source.path
             sha256, _ = caches.fetched(connection, run_id)[url]
-            found.add(wanted.name, url, PurePosixPath(url.partition("?")[0]).name, sha256)
+            found.add(wanted.name, url, PurePosixPath(url.partition("?")[0]).name, sha256, wanted.labels)
+        elif wanted.source.kind is SourceKind.QUERY:
+            sha256, _ = caches.fetched(connection, run_id)[wanted.source.path]
+            found.add(wanted.name, wanted.source.path, QUERY_RESULT, sha256, wanted.labels)
         else:
             _add_from_step(connection, found, plan, run_id, step, wanted, outputs)
     return Staged(tuple(found.files), found.read, found.digests)
 
 
 def urls(step: Step) -> list[str]:
-    """The URLs that the task reads."""
-    return [read.source.path for read in step.inputs if read.source.kind is SourceKind.URL]
+    """The URLs and queries that the task reads: what is fetched before it can start."""
+    return [read.source.path for read in step.inputs if read.source.kind in (SourceKind.URL, SourceKind.QUERY)]
 
 
 class _Found:
@@ -97,20 +113,23 @@ class _Found:
         self.read: list[dict[str, Any]] = []
         self.digests: dict[str, str] = {}
 
-    def add(self, path: str, origin: str, source_name: str, sha256: str) -> None:
+    def add(self, path: str, origin: str, source_name: str, sha256: str, labels: Iterable[str]) -> None:
         """A file from the store."""
-        self.place(path, origin, source_name, str(layout.blob(self.home, sha256)), sha256)
+        self.place(path, origin, source_name, str(layout.blob(self.home, sha256)), sha256, labels)
 
-    def place(self, path: str, origin: str, source_name: str, source: str, content: str) -> None:
+    def place(self, path: str, origin: str, source_name: str, source: str, content: str, labels: Iterable[str]) -> None:
         """A file from anywhere; content: what tells it from another."""
-        self.note(path, origin, content)
+        self.note(path, origin, content, labels)
         convert = needs_conversion(source_name, path)
         self.files.append(StageIn(path=path, source=source, source_name=source_name if convert else ""))
 
-    def note(self, path: str, origin: str, content: str) -> None:
+    def note(self, path: str, origin: str, content: str, labels: Iterable[str]) -> None:
         """A file that stands there already."""
         sha256 = content if len(content) == _SHA256_LENGTH else ""
-        self.read.append({"name": path, "source": origin, "sha256": sha256, "lost": []})
+        entry: dict[str, Any] = {"name": path, "source": origin, "sha256": sha256, "lost": []}
+        if labels:
+            entry["labels"] = sorted(labels)
+        self.read.append(entry)
         self.digests[path] = content
 
 
@@ -135,7 +154,7 @@ def _add_from_step(
         places, index = fanout.joined(wanted, [(item, list(made)) for item, made in by_task.values()])
         for path, index_of_task, output in places:
             row = by_task[numbers[index_of_task]][1][output]
-            found.add(path, f"{row.task_name}/{row.name}", row.name, row.sha256)
+            found.add(path, f"{row.task_name}/{row.name}", row.name, row.sha256, _labels(wanted, row))
         found.files.append(StageIn(path=wanted.name + fanout.INDEX, text=index))
         return
     by_name = {row.name: row for row in rows}
@@ -143,7 +162,12 @@ def _add_from_step(
         if name not in by_name:
             raise _missing(step, wanted)
         row = by_name[name]
-        found.add(path, f"{row.task_name}/{row.name}", row.name, row.sha256)
+        found.add(path, f"{row.task_name}/{row.name}", row.name, row.sha256, _labels(wanted, row))
+
+
+def _labels(wanted: Input, artifact: Any) -> frozenset[str]:
+    """What the step says of the input, and what the artifact is."""
+    return labels.of_text(artifact.labels).union(wanted.labels)
 
 
 def _add_project_files(found: _Found, plan: RunPlan, wanted: Input) -> None:
@@ -152,10 +176,10 @@ def _add_project_files(found: _Found, plan: RunPlan, wanted: Input) -> None:
         entry = entries[name.removeprefix("./")]
         content = entry.sha256 or f"{entry.size} {entry.mtime_ns} {entry.ctime_ns} {entry.inode}"
         if path == name.removeprefix("./"):  # it stands in the snapshot already
-            found.note(path, name, content)
+            found.note(path, name, content, wanted.labels)
         else:
             source = entry.source or str(layout.blob(found.home, entry.sha256))
-            found.place(path, entry.path, entry.path, source, content)
+            found.place(path, entry.path, entry.path, source, content, wanted.labels)
 
 
 @lru_cache(maxsize=16)

@@ -8,9 +8,11 @@ import time
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from groundplane.model.documents import StatusDocument
-from groundplane.services import gate
+from groundplane.services import gate, visibility
 from groundplane.services import runs as run_service
-from groundplane.services.access import Actor
+from groundplane.services.access import PLATFORM, Actor
+from groundplane.services.audit import health
+from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform, iso
 from groundplane.spi.driver import CanStop
 from groundplane.store import runs
@@ -21,20 +23,24 @@ _PATIENCE = 10.0
 _POLL = 0.05
 
 
-def show(platform: Platform) -> StatusDocument:
-    """What runs here."""
+def show(platform: Platform, actor: Actor) -> StatusDocument:
+    """What runs here; where it keeps what, for those who run it alone."""
+    gate.require(platform, actor, "status.see", Resource("status"))
     with platform.database.read() as connection:
-        open_runs = runs.count_open(connection)
+        sight = visibility.Sight(platform, connection, actor)
+        count = sum(map(sight.sees, runs.open_runs(connection)))
+        whole = gate.decide(platform, connection, actor, "control_plane.see", Resource("control_plane")).allowed
     local = platform.drivers.get("local")
     return StatusDocument(
         version=platform.version,
         url=platform.url,
         pid=platform.pid,
-        agent_pid=local.pid() if isinstance(local, CanStop) else None,
-        database=platform.database.shown_url,
-        home=str(platform.home),
+        agent_pid=local.pid() if whole and isinstance(local, CanStop) else None,
+        database=platform.database.shown_url if whole else "",
+        home=str(platform.home) if whole else "",
         started_at=iso(platform.started_at) or "",
-        open_runs=open_runs,
+        open_runs=count,
+        audit=health.show(platform) if whole else None,
     )
 
 
@@ -56,7 +62,7 @@ def stop(platform: Platform, actor: Actor, end_work: bool) -> None:
         with gate.change(platform, actor, "control_plane.stop", platform.holder, end_work=end_work):
             pass
         if end_work:
-            _cancel_all(platform, actor)
+            _cancel_all(platform)
     except SQLAlchemyError:
         log.exception("ending although the database fails")
     if end_work:
@@ -64,13 +70,13 @@ def stop(platform: Platform, actor: Actor, end_work: bool) -> None:
     platform.stop()
 
 
-def _cancel_all(platform: Platform, actor: Actor) -> None:
+def _cancel_all(platform: Platform) -> None:
     with platform.database.read() as connection:
         open_runs = [row.uid for row in runs.open_runs(connection)]
     for uid in open_runs:
-        run_service.cancel(platform, actor, uid)
+        run_service.cancel(platform, PLATFORM, uid)
     deadline = time.monotonic() + _PATIENCE
-    while show(platform).open_runs and time.monotonic() < deadline:
+    while not is_idle(platform) and time.monotonic() < deadline:
         time.sleep(_POLL)
 
 

@@ -12,6 +12,7 @@ from groundplane.model.documents import Context, EngineDocument, ToolchainDocume
 from groundplane.model.errors import NotFound
 from groundplane.services import engines, gate
 from groundplane.services.access import PLATFORM, Actor
+from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform
 from groundplane.toolchains import catalog, registry, versions
 from groundplane.toolchains import install as installation
@@ -20,13 +21,15 @@ from groundplane.toolchains.catalog import KnownEngine
 _HIDDEN = ("command",)  # a way to start, not a language
 
 
-def listing(platform: Platform, context: Context) -> list[ToolchainDocument]:
+def listing(platform: Platform, actor: Actor, context: Context) -> list[ToolchainDocument]:
     """Every toolchain with the engines that the caller's PATH has."""
+    gate.require(platform, actor, "toolchain.see", Resource("toolchain"))
     return [_document(platform, name, context) for name in registry.names() if name not in _HIDDEN]
 
 
-def show(platform: Platform, name: str, context: Context) -> dict[str, Any]:
+def show(platform: Platform, actor: Actor, name: str, context: Context) -> dict[str, Any]:
     """One toolchain with what the catalogue knows: versions, where each may come from, until when it is supported."""
+    gate.require(platform, actor, "toolchain.see", Resource("toolchain", name))
     document = _document(platform, name, context)
     shown = asdict(document)
     try:
@@ -50,6 +53,7 @@ def install(platform: Platform, actor: Actor, name: str) -> Iterator[str]:
 
     It is carried through, and its outcome noted, even when nobody reads its progress any more.
     """
+    gate.require(platform, actor, "toolchain.install", Resource("toolchain", name))
     plan = installation.plan(name, platform.home)
     with gate.change(platform, actor, "toolchain.install", plan.engine, commands=len(plan.commands)):
         pass

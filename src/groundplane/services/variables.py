@@ -27,7 +27,7 @@ _SECRET = re.compile(
 )
 _FOLDERS = ("PWD", "OLDPWD")
 _EVERYWHERE = frozenset({"TZ"})
-_OF_NETWORKS = frozenset(
+OF_NETWORKS = frozenset(
     {
         *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
         *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
@@ -60,9 +60,21 @@ class Variables:
             **self.given,
         }
 
+    def confined(self) -> dict[str, str]:
+        """The same for the work of strangers: nothing of whoever's platform it is."""
+        return {
+            "PATH": os.defpath,
+            **self.travelling,
+            "HOME": "/tmp",  # noqa: S108 - of its own
+            "TZ": self.travelling.get("TZ", "UTC"),
+            "LANG": "C.UTF-8",
+            "LC_ALL": "C.UTF-8",
+            **self.given,
+        }
+
     def inside(self, *, network: bool) -> dict[str, str]:
         """The same for work in an image: nothing that speaks of this host's files."""
-        wanted = _EVERYWHERE | _OF_NETWORKS if network else _EVERYWHERE
+        wanted = _EVERYWHERE | OF_NETWORKS if network else _EVERYWHERE
         travelling = {name: value for name, value in self.travelling.items() if name in wanted}
         return {"TZ": "UTC", **travelling, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **self.given}
 

@@ -18,6 +18,8 @@ from groundplane.spi.driver import Health
 from groundplane.spi.launch import Launch, Observation, Submission
 
 PROTOCOL = 1
+CONFINED = "confined work"
+YES = "yes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,9 @@ class Follow:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Asks for the host's `Health`."""
+    """Asks for the host's `Health`. confining: with the fact `confined work`: `yes`, or why there can be none."""
+
+    confining: bool = False
 
 
 @dataclass(frozen=True, slots=True)

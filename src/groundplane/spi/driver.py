@@ -116,6 +116,15 @@ class KeepsSecrets(Protocol):
 
 
 @runtime_checkable
+class RunsBeside(Protocol):
+    """A driver whose work runs beside the platform itself, in no container: that of strangers has to be confined."""
+
+    def unconfined(self) -> str:
+        """Why it cannot be; "" when it can."""
+        ...
+
+
+@runtime_checkable
 class CanQueue(Protocol):
     """A driver whose backend has a queue of its own: more is handed over than may start at once."""
 

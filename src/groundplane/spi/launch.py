@@ -31,6 +31,18 @@ class StageIn:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivateFile:
+    """A file of mode 0400 that is there while the work runs: never an output, deleted when it has ended.
+
+    path: relative to the working copy; beside: to the support folder. text: bytes that are no UTF-8 as surrogates.
+    """
+
+    path: str
+    text: str
+    beside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """What an attempt runs in. image: what its engine calls it. network: whether the work may use one."""
 
@@ -90,7 +102,10 @@ class Launch:
     owner: user and group id that its folders are given to, where the agent may.
     place: set where that is not this host: what its channel's launches share; None: they share this host.
     project, team: whose work it is.
+    confined: the agent keeps its processes from everything of this host but programs and its own folders.
     whole: the pipeline that the task is one of, where the backend runs it whole.
+    private: secrets that it gets as files. confidential: names in `env` of those that it gets as variables: a driver
+    keeps them out of what its backend remembers of the work.
     """
 
     attempt: str
@@ -113,7 +128,10 @@ class Launch:
     place: Place | None = None
     project: str = ""
     team: str = ""
+    confined: bool = False
     whole: Whole | None = None
+    private: tuple[PrivateFile, ...] = ()
+    confidential: tuple[str, ...] = ()
 
 
 class Phase(StrEnum):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+PROGRAMS = ("/usr", "/bin", "/sbin", "/opt")
+"""Where programs lie that strangers' work sees too, besides the home's own engines."""
 _SOCKET_PATH_LIMIT = 100  # of 108 bytes that the kernel takes
 
 

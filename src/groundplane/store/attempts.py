@@ -40,7 +40,10 @@ _LOAD = (
         tasks.c.state.label("task_state"),
         tasks.c.inputs,
         runs.c.uid.label("run_uid"),
+        runs.c.team,
         runs.c.project,
+        runs.c.confined,
+        runs.c.actor,
         runs.c.plan,
         runs.c.snapshot,
         runs.c.cancelled,
@@ -68,6 +71,12 @@ def all_held(connection: Connection, holder: str) -> Sequence[Any]:
     """Every open attempt of the holder, with its task and run."""
     query = _LOAD.where(attempts.c.holder == holder, is_open(attempts.c.state)).order_by(attempts.c.id)
     return connection.execute(query).all()
+
+
+def open_of(connection: Connection, uid: str) -> Any | None:
+    """id, and `actor` of its run, of an open attempt; None when there is none of that id."""
+    query = select(attempts.c.id, runs.c.actor).join(runs, runs.c.id == attempts.c.run_id)
+    return connection.execute(query.where(attempts.c.uid == uid, is_open(attempts.c.state))).first()
 
 
 def open_ids(connection: Connection) -> set[str]:

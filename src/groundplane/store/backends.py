@@ -11,7 +11,7 @@ from groundplane.store.tables import backends
 
 
 def listing(connection: Connection) -> Sequence[Any]:
-    """name, driver, options (JSON), added_at of each, by name."""
+    """name, driver, options (JSON), added_at, region, encrypted of each, by name."""
     return connection.execute(select(backends).order_by(backends.c.name)).all()
 
 
@@ -20,9 +20,13 @@ def get(connection: Connection, name: str) -> Any | None:
     return connection.execute(select(backends).where(backends.c.name == name)).first()
 
 
-def add(connection: Connection, name: str, driver: str, options: str, at: int) -> None:
+def add(connection: Connection, name: str, driver: str, options: str, at: int, *, region: str, encrypted: bool) -> None:
     """options: JSON. There must be none of that name."""
-    connection.execute(insert(backends).values(name=name, driver=driver, options=options, added_at=at))
+    connection.execute(
+        insert(backends).values(
+            name=name, driver=driver, options=options, added_at=at, region=region, encrypted=encrypted
+        )
+    )
 
 
 def remove(connection: Connection, name: str) -> bool:

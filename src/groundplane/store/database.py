@@ -15,6 +15,12 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from groundplane.model.errors import GroundError, Invalid, Unavailable
+from groundplane.store import account_tables as account_tables  # so that a fresh database has them
+from groundplane.store import audit_tables as audit_tables
+from groundplane.store import label_tables as label_tables
+from groundplane.store import policy_tables as policy_tables
+from groundplane.store import quota_tables as quota_tables
+from groundplane.store import secret_tables as secret_tables
 from groundplane.store import tables
 
 QueryFailed = SQLAlchemyError

@@ -69,7 +69,8 @@ def taken(connection: Connection, names: Iterable[str]) -> dict[str, int]:
 
 
 def holders(connection: Connection, names: Iterable[str]) -> Sequence[Any]:
-    """Who has the seats, first come first: licence run_uid run_name task backend claimed_at."""
+    """Who has the seats, first come first: licence run_uid run_name team project actor task
+    backend claimed_at."""
     query = (
         select(
             attempts.c.licence,
@@ -77,6 +78,9 @@ def holders(connection: Connection, names: Iterable[str]) -> Sequence[Any]:
             attempts.c.claimed_at,
             runs.c.uid.label("run_uid"),
             runs.c.name.label("run_name"),
+            runs.c.team,
+            runs.c.project,
+            runs.c.actor,
             tasks.c.name.label("task"),
         )
         .join(tasks, tasks.c.id == attempts.c.task_id)

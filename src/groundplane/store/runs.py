@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from groundplane.model.states import FINAL, OPEN
+from groundplane.store.rights import Visible
 from groundplane.store.tables import attempts, runs, steps, transitions
 
 _OPEN = sorted(OPEN)
@@ -66,21 +67,18 @@ def lock_of(connection: Connection, uids: Sequence[str]) -> None:
         connection.execute(_LOCK_ATTEMPTED, {"uids": list(uids)}).all()
 
 
-def by_prefix(connection: Connection, prefix: str) -> list[str]:
-    """The ids that begin so, at most three."""
+def by_prefix(connection: Connection, prefix: str, visible: Visible) -> Sequence[Any]:
+    """The runs whose ids begin so, at most three."""
     upper = prefix + "\uffff"
-    query = select(runs.c.uid).where(runs.c.uid >= prefix, runs.c.uid < upper).limit(3)
-    return list(connection.execute(query).scalars())
+    query = select(runs).where(runs.c.uid >= prefix, runs.c.uid < upper, visible.of_runs()).limit(3)
+    return connection.execute(query).all()
 
 
-def latest(connection: Connection) -> str | None:
-    """The newest run's id, by the server's sequence."""
-    return connection.execute(select(runs.c.uid).order_by(runs.c.id.desc()).limit(1)).scalar_one_or_none()
-
-
-def page(connection: Connection, state: str | None, below: int | None, limit: int) -> Sequence[Any]:
-    """Newest first, those below the key `below`, by keyset."""
+def page(connection: Connection, state: str | None, below: int | None, limit: int, visible: Visible) -> Sequence[Any]:
+    """Newest first by the server's sequence, those below the key `below`, by keyset."""
     query = select(runs).order_by(runs.c.id.desc()).limit(limit)
+    if not visible.everything:
+        query = query.where(visible.of_runs())
     if state is not None:
         query = query.where(runs.c.state == state)
     if below is not None:
@@ -98,13 +96,13 @@ def open_runs(connection: Connection) -> Sequence[Any]:
     return connection.execute(select(runs).where(runs.c.state.in_(_OPEN)).order_by(runs.c.id)).all()
 
 
-def plans_in_use(connection: Connection, since: int | None) -> list[tuple[str, str]]:
-    """(project, plan) of the open runs, and of those submitted since then (µs UTC), each pair once."""
+def plans_in_use(connection: Connection, since: int | None) -> Sequence[Any]:
+    """team project actor plan of the open runs, and of those submitted since then (µs UTC), each once."""
     used = runs.c.state.in_(_OPEN)
     if since is not None:
         used |= runs.c.submitted_at >= since
-    rows = connection.execute(select(runs.c.project, runs.c.plan).where(used).distinct())
-    return [(row.project, row.plan) for row in rows]
+    query = select(runs.c.team, runs.c.project, runs.c.actor, runs.c.plan).where(used).distinct()
+    return connection.execute(query).all()
 
 
 def set_plan(connection: Connection, run_id: int, digest: str) -> None:

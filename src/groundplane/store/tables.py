@@ -24,12 +24,12 @@ from sqlalchemy import (
 
 from groundplane.store.names import Name
 
-REVISION = "0003"
+REVISION = "0008"
 """The revision of this module; store/migrations leads to it from every earlier one."""
 
 metadata = MetaData()
 
-_Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only an INTEGER PRIMARY KEY
+Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only an INTEGER PRIMARY KEY
 _OPEN = "state IN ('queued', 'starting', 'running', 'stopping')"
 _READY = "state = 'queued' AND ready = 1"
 _FETCHING = "state = 'queued' AND ready = 2"
@@ -47,7 +47,7 @@ documents = Table(
 runs = Table(
     "runs",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", Key, primary_key=True),
     Column("uid", Text, nullable=False, unique=True),
     Column("name", Name, nullable=False),
     Column("project", Name, nullable=False),
@@ -71,6 +71,10 @@ runs = Table(
     # Of the plan, so that a list need not read one for each of its rows.
     Column("parameters", Text, nullable=False),
     Column("environment", Text, nullable=False),
+    Column("team", Text, nullable=False, server_default=text("''")),  # its project's, when it was submitted
+    # Its submitter has no account of this host's: what it runs beside the platform is kept from it.
+    Column("confined", Boolean, nullable=False, server_default=text("false")),
+    Column("labels", Text, nullable=False, server_default=text("'[]'")),  # JSON: of all that it reads and makes
     Index("runs_by_project", "project", "id"),
     Index("runs_by_state", "state", "id"),
     Index("runs_by_snapshot", "snapshot"),
@@ -79,7 +83,7 @@ runs = Table(
 steps = Table(
     "steps",
     metadata,
-    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
     Column("position", Integer, primary_key=True),
     # Steps that it waits for; at 0 its tasks are ready.
     Column("waiting", Integer, nullable=False),
@@ -91,8 +95,8 @@ steps = Table(
 tasks = Table(
     "tasks",
     metadata,
-    Column("id", _Key, primary_key=True),
-    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("id", Key, primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("position", Integer, nullable=False),
     Column("number", Integer, nullable=False),
     Column("name", Name, nullable=False),
@@ -116,6 +120,9 @@ tasks = Table(
     # The engine's name: that of the pool whose seat it needs, if there is one.
     Column("licence", Text, nullable=False, server_default=text("''")),
     Column("waiting", Text),  # a reason: what a queued task waits for that is not a step
+    # What it asks for, as quotas count it: whole GPUs, thousandths of a CPU.
+    Column("gpus", Integer, nullable=False, server_default=text("0")),
+    Column("cpus", BigInteger, nullable=False, server_default=text("1000")),
     Index("tasks_by_run", "run_id", "position", "number"),
     Index(
         "tasks_ready",
@@ -137,10 +144,10 @@ tasks = Table(
 attempts = Table(
     "attempts",
     metadata,
-    Column("id", _Key, primary_key=True),
+    Column("id", Key, primary_key=True),
     Column("uid", Text, nullable=False, unique=True),
-    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
-    Column("task_id", _Key, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("task_id", Key, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("backend", Text, nullable=False),
     Column("state", Text, nullable=False),
@@ -161,9 +168,9 @@ attempts = Table(
 transitions = Table(
     "transitions",
     metadata,
-    Column("id", _Key, primary_key=True),
-    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
-    Column("task_id", _Key),
+    Column("id", Key, primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("task_id", Key),
     Column("attempt", Integer),
     Column("state", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
@@ -173,14 +180,15 @@ transitions = Table(
 artifacts = Table(
     "artifacts",
     metadata,
-    Column("id", _Key, primary_key=True),
-    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
-    Column("task_id", _Key, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("id", Key, primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("task_id", Key, ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
     Column("name", Name, nullable=False),
     Column("kind", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("lost", Text),
+    Column("labels", Text, nullable=False, server_default=text("'[]'")),  # JSON
     Index("artifacts_by_run", "run_id", "task_id", "name"),
     Index("artifacts_by_task", "task_id", "name"),
     Index("artifacts_by_content", "sha256"),
@@ -189,29 +197,17 @@ artifacts = Table(
 variables = Table(
     "variables",
     metadata,
-    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
     Column("sealed", LargeBinary, nullable=False),
 )
 
 fetches = Table(
     "fetches",
     metadata,
-    Column("run_id", _Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
     Column("url", Text, primary_key=True),
     Column("sha256", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
-)
-
-events = Table(
-    "events",
-    metadata,
-    Column("id", _Key, primary_key=True),
-    Column("at", BigInteger, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("object", Text, nullable=False),
-    Column("outcome", Text, nullable=False),
-    Column("body", Text, nullable=False),
 )
 
 licences = Table(
@@ -238,6 +234,9 @@ backends = Table(
     Column("driver", Text, nullable=False),
     Column("options", Text, nullable=False),
     Column("added_at", BigInteger, nullable=False),
+    # What policies are told of it.
+    Column("region", Text, nullable=False, server_default=text("''")),
+    Column("encrypted", Boolean, nullable=False, server_default=text("false")),
 )
 
 control_planes = Table(

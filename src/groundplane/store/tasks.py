@@ -6,9 +6,10 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Text, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Text, bindparam, func, insert, not_, or_, select, update
 
 from groundplane.model.reasons import Reason
+from groundplane.store.quota_tables import quotas
 from groundplane.store.tables import artifacts, is_queued, licences, runs, steps, tasks
 
 _ACTIVE = ("starting", "running", "stopping")
@@ -22,9 +23,16 @@ def add(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def new_row(
-    run_id: int, position: int, number: int, name: str, backend: str, site: str, licence: str
+    run_id: int,
+    position: int,
+    number: int,
+    name: str,
+    backend: str,
+    site: str,
+    licence: str,
+    counted: tuple[int, int] = (0, 1000),
 ) -> dict[str, Any]:
-    """A queued task that is not ready."""
+    """A queued task that is not ready. counted: see `Resources.counted`."""
     return {
         "run_id": run_id,
         "position": position,
@@ -49,6 +57,8 @@ def new_row(
         "inputs": None,
         "licence": licence,
         "waiting": None,
+        "gpus": counted[0],
+        "cpus": counted[1],
     }
 
 
@@ -127,10 +137,17 @@ _CLAIMABLE = (
         tasks.c.attempts,
         tasks.c.losses,
         runs.c.uid.label("run_uid"),
+        runs.c.team,
         runs.c.project,
+        runs.c.team,
+        runs.c.confined,
+        runs.c.actor,
         runs.c.plan,
         runs.c.snapshot,
         runs.c.state.label("run_state"),
+        tasks.c.gpus,
+        tasks.c.cpus,
+        select(quotas.c.name).exists().label("quotas"),
         steps.c.max_parallel,
         tasks.c.licence,
         tasks.c.waiting,
@@ -155,19 +172,29 @@ _CLAIMABLE_BUT = _CLAIMABLE.where(
 )
 
 
-def claimable(connection: Connection, backend: str, site: str, limit: int, full: Collection[str] = ()) -> Sequence[Any]:
-    """Ready tasks of a backend in order, locked with their runs, each with what a launch needs of its run, and with
-    its pool of licence seats and that one's server, if it has one.
+def claimable(
+    connection: Connection,
+    backend: str,
+    site: str,
+    limit: int,
+    full: Collection[str] = (),
+    beyond: Sequence[ColumnElement[bool]] = (),
+) -> Sequence[Any]:
+    """Ready tasks of a backend in order, locked with their runs, each with what a launch needs of its run, with its
+    pool of licence seats and that one's server, if it has one, and whether there is any quota.
 
-    Those of a run that somebody else changes right now are left out; so are those that are known to wait for a seat
-    of a pool that is full.
+    Those of a run that somebody else changes right now are left out; so are those that are known to wait, of which a
+    seat of a pool that is `full` is needed or something that quotas have no more of (store/quotas.needing).
 
     A step with max_parallel gives no more than it has left; the caller counts within one answer.
     """
-    asked = {"of_backend": backend, "here": site, "most": limit}
+    asked: dict[str, Any] = {"of_backend": backend, "here": site, "most": limit}
+    query = _CLAIMABLE_BUT if full else _CLAIMABLE
     if full:
-        return connection.execute(_CLAIMABLE_BUT, {**asked, "full": sorted(full)}).all()
-    return connection.execute(_CLAIMABLE, asked).all()
+        asked["full"] = sorted(full)
+    if beyond:
+        query = query.where(or_(tasks.c.waiting.is_(None), not_(or_(*beyond))))
+    return connection.execute(query, asked).all()
 
 
 def active_in_step(connection: Connection, run_id: int, position: int) -> int:
@@ -274,20 +301,25 @@ def first_failure(connection: Connection, run_id: int) -> Any | None:
     return connection.execute(query).first()
 
 
-def reusable(connection: Connection, key: str) -> Any | None:
-    """The newest succeeded task with that reuse key."""
+def reusable(connection: Connection, key: str, team: str) -> Any | None:
+    """The newest succeeded task of the team's with that reuse key."""
     query = (
-        select(tasks).where(tasks.c.reuse_key == key, tasks.c.state == "succeeded").order_by(tasks.c.id.desc()).limit(1)
+        select(tasks)
+        .join(runs, runs.c.id == tasks.c.run_id)
+        .where(tasks.c.reuse_key == key, tasks.c.state == "succeeded", runs.c.team == team)
+        .order_by(tasks.c.id.desc())
+        .limit(1)
     )
     return connection.execute(query).first()
 
 
-def last_success(connection: Connection, project: str, pipeline: str, name: str) -> Any | None:
-    """The newest succeeded task of that name in that project's pipeline, with its reuse key."""
+def last_success(connection: Connection, team: str, project: str, pipeline: str, name: str) -> Any | None:
+    """The newest succeeded task of that name in that team's project's pipeline, with its reuse key."""
     query = (
         select(tasks)
         .join(runs, runs.c.id == tasks.c.run_id)
         .where(
+            runs.c.team == team,
             runs.c.project == project,
             runs.c.pipeline == pipeline,
             tasks.c.name == name,
@@ -301,7 +333,7 @@ def last_success(connection: Connection, project: str, pipeline: str, name: str)
 
 
 def add_artifacts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """run_id task_id name kind size sha256 lost."""
+    """run_id task_id name kind size sha256 lost labels."""
     if rows:
         connection.execute(insert(artifacts), rows)
 

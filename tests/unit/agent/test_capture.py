@@ -7,6 +7,8 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from groundplane.agent.capture import LineFilter, Redactor, Stream
 from groundplane.spi.segments import MAX_DATA, UNFINISHED, Record, decode
@@ -133,4 +135,26 @@ def test_a_successor_goes_on_in_mid_line(made: list[Pipe]) -> None:
     after = make(made, ("secret",))
     after.stream.restore(state)
     after.put(b"ret\n")
-    assert after.data == b"\xffhalf [redacted]\n"
+    assert after.data == b"\xffhalf ***\n"
+
+
+@given(
+    st.lists(st.text("ab\n", min_size=1, max_size=6), min_size=1, max_size=3),
+    st.lists(st.text("ab\n", max_size=12).map(str.encode), max_size=8),
+)
+def test_however_it_is_split_nothing_of_a_secret_passes(secrets: list[str], pieces: list[bytes]) -> None:
+    redactor = Redactor(secrets)
+    out, held = b"", b""
+    for piece in pieces:
+        clean, held = redactor.clean(held + piece)
+        out += clean
+    out += redactor.clean(held, last=True)[0]
+    assert out == redactor.clean(b"".join(pieces), last=True)[0]
+
+
+def test_a_secret_as_large_as_one_may_be_costs_no_more_than_itself() -> None:
+    value = "".join(chr(33 + number * 7 % 90) for number in range(64 * 1024))
+    redactor = Redactor([value])
+    first, held = redactor.clean(b"x" * 1000 + value[:40_000].encode())
+    assert (first, len(held)) == (b"x" * 1000, 40_000)
+    assert redactor.clean(held + value[40_000:].encode() + b"\n", last=True)[0] == b"***\n"

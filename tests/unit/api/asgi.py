@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from groundplane.api.app import create
-from groundplane.api.peers import Peer
+from groundplane.api.peers import Doors, Peer
+from groundplane.services.login_rules import LoginRules
 from groundplane.services.notices import Notifier
 
 
@@ -23,6 +24,10 @@ class StandIn:
     version: str = "0.1.0"
     pid: int = 17
     notifier: Notifier = field(default_factory=Notifier)
+    logins: LoginRules = field(default_factory=LoginRules)
+
+    def require_space(self) -> None:
+        """There is enough."""
 
 
 @dataclass
@@ -39,12 +44,17 @@ class Answer:
 
 
 class Api:
-    """The application over a stand-in."""
+    """The application over a stand-in, or over a real platform."""
 
-    def __init__(self, home: Path) -> None:
-        self.platform = StandIn(home)
-        self.app = create(self.platform)  # type: ignore[arg-type]
+    def __init__(self, home: Path, platform: Any = None, doors: Doors | None = None) -> None:
+        self.platform = platform or StandIn(home)
+        self.app = create(self.platform, doors)
         self.peer: Peer | None = Peer(uid=os.getuid())
+
+    def routes(self) -> list[tuple[str, str]]:
+        """method, path of each, as the description has them."""
+        described = self("GET", "/api/v1/openapi.json").json()["paths"]
+        return [(method, path) for path, methods in described.items() for method in methods]
 
     def __call__(
         self,

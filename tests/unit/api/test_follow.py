@@ -28,9 +28,9 @@ class Work:
         self.chunks: list[Chunk] = []
         self.run = a_run("running", a_task("a", "running"), a_task("b", "queued"))
         self.looks = 0
-        monkeypatch.setattr(runs, "resolve", lambda _, ref: RUN)
+        monkeypatch.setattr(runs, "find", lambda *_: RUN)
         monkeypatch.setattr(runs, "check_task", lambda *_: None)
-        monkeypatch.setattr(runs, "show", self._show)
+        monkeypatch.setattr(runs, "document", self._show)
         monkeypatch.setattr(runs, "state", lambda *_: State(self.run.state))
         monkeypatch.setattr(logs, "read", self._read)
 
@@ -175,7 +175,7 @@ def test_logs_of_one_task_and_as_bytes(api: Api, work: Work) -> None:
 
 
 def test_a_cursor_that_is_none_is_refused_before_the_stream(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "resolve", lambda _, ref: RUN)
+    monkeypatch.setattr(runs, "find", lambda *_: RUN)
     for path in ("logs", "follow"):
         answer = api("GET", f"/api/v1/runs/{RUN}/{path}?cursor=is_no_cursor")
         assert (answer.status, answer.json()["code"]) == (422, "invalid")
@@ -185,7 +185,7 @@ def test_logs_of_an_unknown_run(api: Api, monkeypatch: pytest.MonkeyPatch) -> No
     def resolve(*_: object) -> str:
         raise NotFound("there is no run 'x'", hint="ground runs list")
 
-    monkeypatch.setattr(runs, "resolve", resolve)
+    monkeypatch.setattr(runs, "find", resolve)
     for path in ("logs", "follow"):
         assert api("GET", f"/api/v1/runs/x/{path}").status == 404
 

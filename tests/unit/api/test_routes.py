@@ -19,18 +19,31 @@ from groundplane.services import (
     artifacts,
     attesting,
     backends,
+    callers,
     compiling,
+    connections,
     doctor,
     environment_views,
-    events,
+    forecasts,
     images,
+    labels,
     licences,
     locking,
+    policies,
+    policy_trials,
+    probing,
+    projects,
+    quotas,
     runs,
+    secrets,
     spec,
     status,
+    teams,
+    tokens,
     toolchains,
+    users,
 )
+from groundplane.services.audit import erasing, exporting, log, verifying, views
 from tests.unit.api.asgi import Api
 from tests.unit.api.documents import RUN, a_failure, a_run, a_task
 
@@ -41,11 +54,6 @@ KEYS = {"type", "title", "status", "detail", "code", "hint", "fault"}
 @pytest.fixture
 def api(tmp_path: Path) -> Api:
     return Api(tmp_path)
-
-
-def routes(api: Api) -> list[tuple[str, str]]:
-    described = api("GET", "/api/v1/openapi.json").json()["paths"]
-    return [(method, path) for path, methods in described.items() for method in methods]
 
 
 def test_put_gives_the_run_and_the_service_the_whole_request(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +106,7 @@ def test_listing_hands_on_what_was_asked(api: Api, monkeypatch: pytest.MonkeyPat
     asked: list[Any] = []
     monkeypatch.setattr(runs, "listing", lambda _, *args: asked.append(args) or RunPage((a_run(),), "17"))
     body = api("GET", "/api/v1/runs?state=failed&limit=3&cursor=20").json()
-    assert asked == [("failed", 3, "20")]
+    assert [asked[0][1:]] == [("failed", 3, "20")]
     assert body["next"] == "17" and body["runs"][0]["id"] == RUN
     assert api("GET", "/api/v1/runs?limit=many").json()["detail"].startswith("query.limit")
 
@@ -107,21 +115,29 @@ def test_every_other_route_replies(api: Api, monkeypatch: pytest.MonkeyPatch, tm
     blob = tmp_path / "blob"
     blob.write_bytes(b"\x00\xffdata")
     document = ArtifactDocument("fit/a é.csv", "fit", "a é.csv", "table", 6, "ab" * 32)
-    monkeypatch.setattr(runs, "plan", lambda *_: {"plan": 1})
+    monkeypatch.setattr(forecasts, "plan", lambda *_: {"plan": 1})
     monkeypatch.setattr(runs, "show", lambda *_: a_run())
     monkeypatch.setattr(runs, "cancel", lambda *_: a_run("cancelled"))
     monkeypatch.setattr(runs, "rerun", lambda *_: a_run("queued"))
     monkeypatch.setattr(artifacts, "listing", lambda *_: [document])
-    monkeypatch.setattr(artifacts, "find", lambda _, ref, name: (blob, document))
-    monkeypatch.setattr(backends, "listing", lambda _: [])
-    monkeypatch.setattr(backends, "check", lambda _, name: {"name": name})
-    monkeypatch.setattr(toolchains, "listing", lambda _, context: [dict(context.variables)])
-    monkeypatch.setattr(toolchains, "show", lambda _, name, context: {"name": name})
+    monkeypatch.setattr(artifacts, "find", lambda _, actor, ref, name: (blob, document))
+    monkeypatch.setattr(backends, "listing", lambda *_: [])
+    monkeypatch.setattr(backends, "check", lambda _, actor, name: {"name": name})
+    monkeypatch.setattr(toolchains, "listing", lambda _, actor, context: [dict(context.variables)])
+    monkeypatch.setattr(toolchains, "show", lambda _, actor, name, context: {"name": name})
     monkeypatch.setattr(toolchains, "install", lambda *_: iter(["one", "two"]))
-    monkeypatch.setattr(doctor, "examine", lambda _, context: [{"folder": context.folder}])
-    monkeypatch.setattr(status, "show", lambda _: {"pid": 1})
+    monkeypatch.setattr(doctor, "examine", lambda _, actor, context: [{"folder": context.folder}])
+    monkeypatch.setattr(status, "show", lambda *_: {"pid": 1})
     monkeypatch.setattr(status, "stop", lambda *_: None)
-    monkeypatch.setattr(events, "listing", lambda _, limit, cursor: {"events": [], "next": None})
+    monkeypatch.setattr(views, "listing", lambda _, actor, limit, cursor, **wanted: [limit, cursor, wanted])
+    monkeypatch.setattr(views, "show", lambda _, actor, ref: {"id": ref})
+    monkeypatch.setattr(exporting, "export", lambda _, actor, form, reveal: iter([f"{form} {reveal}".encode(), b"!"]))
+    monkeypatch.setattr(log, "head", lambda *_: "note")
+    monkeypatch.setattr(log, "key", lambda *_: "key")
+    monkeypatch.setattr(
+        verifying, "verify", lambda _, actor, given, progress: progress("one") or {"given": dict(given)}
+    )
+    monkeypatch.setattr(erasing, "forget", lambda *_: None)
     monkeypatch.setattr(spec, "schema", lambda: {"type": "object"})
     prefix = "/api/v1"
     assert api("POST", f"{prefix}/plans", REQUEST).json() == {"plan": 1}
@@ -140,7 +156,15 @@ def test_every_other_route_replies(api: Api, monkeypatch: pytest.MonkeyPatch, tm
     assert api("POST", f"{prefix}/doctor", {"folder": "/x"}).json() == [{"folder": "/x"}]
     assert api("GET", f"{prefix}/status").json() == {"pid": 1}
     assert api("POST", f"{prefix}/shutdown", {"end_work": True}).status == 202
-    assert api("GET", f"{prefix}/events").json() == {"events": [], "next": None}
+    wanted = {"action": "run.submit", "outcome": None, "person": "ada"}
+    assert api("GET", f"{prefix}/audit/events?action=run.submit&person=ada").json() == [50, None, wanted]
+    assert api("GET", f"{prefix}/audit/events/7").json() == {"id": "7"}
+    assert api("GET", f"{prefix}/audit/export?format=cef&reveal=true").body == b"cef True!"
+    assert api("GET", f"{prefix}/audit/checkpoint").json() == {"note": "note"}
+    assert api("GET", f"{prefix}/audit/key").json() == {"key": "key"}
+    told = api("POST", f"{prefix}/audit/verify", {"checkpoints": {"a": "b"}}).lines()
+    assert told == [{"line": "one"}, {"result": {"given": {"a": "b"}}}]
+    assert api("POST", f"{prefix}/audit/forget", {"person": "ada"}).json() == {"ok": True}
     assert api("GET", f"{prefix}/schema").json() == {"type": "object"}
     assert api("GET", f"{prefix}/health").json()["ok"] is True
 
@@ -155,12 +179,12 @@ def test_an_artifact_of_any_name_can_be_had(
     blob.write_bytes(b"data")
     seen: list[bytes] = []
     document = ArtifactDocument("t/x", "t", "x", "file", 4, "ab" * 32)
-    monkeypatch.setattr(artifacts, "find", lambda _, ref, name: seen.append(os.fsencode(name)) or (blob, document))
+    monkeypatch.setattr(artifacts, "find", lambda *of: seen.append(os.fsencode(of[-1])) or (blob, document))
     answer = api("GET", f"/api/v1/runs/latest/artifacts/t/{quote(name)}", unquoted=True)
     assert (answer.status, answer.body) == (200, b"data") and seen == [b"t/" + name]
     assert answer.headers["content-disposition"].isascii()
 
-    def find(_: object, ref: str, name: str) -> Any:
+    def find(_: object, actor: Any, ref: str, name: str) -> Any:
         raise NotFound(f"no {name}")
 
     monkeypatch.setattr(artifacts, "find", find)
@@ -225,33 +249,54 @@ def test_over_every_route_a_failure_has_the_one_shape(api: Api, monkeypatch: pyt
         raise RuntimeError("boom")
 
     for module, names in {
-        runs: ("submit", "plan", "listing", "show", "cancel", "rerun", "resolve"),
-        artifacts: ("listing", "find"), backends: ("listing", "check", "add", "remove", "collect_garbage"),
+        runs: ("submit", "listing", "show", "cancel", "rerun", "find"), forecasts: ("plan",),
+        callers: ("admit",),
+        policies: ("listing", "add", "remove", "schema", "check", "explain"), policy_trials: ("test", "simulate"),
+        artifacts: ("listing", "find", "declassify"), quotas: ("listing", "put", "remove"),
+        labels: ("set_project",), backends: ("listing", "check", "add", "remove", "collect_garbage"),
         toolchains: ("listing", "show", "install"),
-        doctor: ("examine",), status: ("show", "stop"), events: ("listing",), spec: ("schema",),
+        doctor: ("examine",), status: ("show", "stop"), spec: ("schema",),
         licences: ("listing", "put", "remove"), locking: ("lock", "build", "pool"), attesting: ("attest",),
         environment_views: ("verify", "outdated", "listing", "show", "diff", "document", "signing_keys"),
         images: ("listing", "show", "prune", "push"), compiling: ("compile_",),
+        users: ("whoami", "listing", "create", "set_", "enable"), teams: ("listing", "show", "create", "add", "remove"),
+        projects: ("listing", "create"), tokens: ("listing", "create", "revoke"),
+        views: ("listing", "show"), exporting: ("export",), log: ("head", "key"), verifying: ("verify",),
+        erasing: ("forget",),
+        secrets: ("listing", "put", "remove"), connections: ("listing", "put", "show", "remove"), probing: ("check",),
     }.items():  # fmt: skip
         for name in names:
             monkeypatch.setattr(module, name, fail)
     bodies: dict[Any, Any] = {
         "RunRequest": REQUEST, "RerunRequest": {"id": RUN, "context": {"folder": "/"}}, "Context": {"folder": "/"},
-        "ShutdownRequest": {}, "LicenceRequest": {"seats": 1}, "BackendRequest": {"driver": "docker"},
+        "ShutdownRequest": {}, "LicenceRequest": {"seats": 1}, "QuotaRequest": {"name": "x", "limits": {"gpus": 1}},
+        "LabelsRequest": {"labels": ["phi"]},
+        "Declassification": {"artifact": "x/y", "label": "phi", "reason": "z"},
+        "BackendRequest": {"driver": "docker"},
         "EnvironmentRequest": {"folder": "/", "context": {"folder": "/"}, "spec": ""},
-        "PushRequest": {"name": "x", "reference": "host.example/x"},
+        "VerifyRequest": {}, "ForgetRequest": {"person": "ada"},
+        "SecretRequest": {"value": "eA=="}, "ConnectionRequest": {"url": "postgresql://u@h/d"},
+        "PushRequest": {"name": "x", "reference": "host.example/x"}, "PolicyText": {"text": ""},
+        "PolicyRequest": {"name": "x", "text": ""}, "TrialRequest": {"cases": []}, "UserRequest": {}, "UserChange": {},
+        "TeamRequest": {}, "ProjectRequest": {"team": "x"}, "TokenRequest": {},
     }  # fmt: skip
     seen = 0
-    for method, path in routes(api):
+    for method, path in api.routes():
         concrete = re.sub(r"\{[^}]+\}", "x", path)
         kind = BODIES.get((method, path.removeprefix("/api/v1")))
         if path != "/api/v1/health":
-            query = "?name=x" if path.endswith("/images/show") else ""
+            query = (
+                "?name=x"
+                if path.endswith(("/images/show", "/folders", "/quotas"))
+                else "?ref=x"
+                if path.endswith("/explain")
+                else ""
+            )
             answer = api(method.upper(), concrete + query, None if kind is None else bodies[kind.__name__])
             assert answer.status == 500, (method, path, answer.body)
             check_problem(answer)
             assert "boom" in answer.json()["detail"]
-        wrong = api("PATCH", concrete)
+        wrong = api("TRACE", concrete)
         assert wrong.status == 405
         check_problem(wrong)
         seen += 1
@@ -269,7 +314,7 @@ def check_problem(answer: Any) -> None:
 
 def test_openapi_knows_what_each_route_takes_and_gives(api: Api) -> None:
     described = api("GET", "/api/v1/openapi.json").json()
-    operations = {(method, path.removeprefix("/api/v1")) for method, path in routes(api)}
+    operations = {(method, path.removeprefix("/api/v1")) for method, path in api.routes()}
     assert operations == set(REPLIES), "api/openapi.py and the routes name the same operations"
     for method, path in REPLIES:
         operation = described["paths"]["/api/v1" + path][method]

@@ -122,6 +122,12 @@ READS_GLOB = Input("x/", Source(SourceKind.STEP, "parts/a*.csv", "make"))
             replace(EACH, inputs=(Input("i", Source(SourceKind.STEP, "{region}.csv", "make")),)), {},
             "another artifact for each item",
         ),
+        (replace(USE, secrets={"TOKEN": "api-token"}), {}, "the secret 'api-token'"),
+        (replace(USE, connections=("warehouse",)), {}, "the connection 'warehouse'"),
+        (
+            replace(USE, inputs=(Input("u.csv", Source(SourceKind.QUERY, "connection:w?sql=select 1")),)), {},
+            "the input 'u.csv' from a query",
+        ),
         (USE, {"command": Command(("spss",), sentinel="@@END")}, "tells its success by a line of its log"),
     ],
 )  # fmt: skip

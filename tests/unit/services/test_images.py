@@ -27,7 +27,7 @@ class Engine:
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     made = Engine()
     monkeypatch.setattr(images.bringing, "driver_of", lambda platform, name: made if name == "docker" else None)
-    monkeypatch.setattr(images, "_used", lambda platform, open_only=False: {})
+    monkeypatch.setattr(images, "_used", lambda platform, actor, open_only=False: {})
     monkeypatch.setattr(images.gate, "change", lambda *_, **__: _Nothing())
     return made
 

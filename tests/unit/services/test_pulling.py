@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from groundplane.drivers.fake import FakeDriver
+from groundplane.drivers.scripted import ScriptedDriver
 from groundplane.model.environments import Environment
 from groundplane.model.locks import Lock, Upstream
 from groundplane.model.pipelines import Pipeline, Step
@@ -52,10 +52,10 @@ def test_what_nodes_pull(upstream: Upstream | None, builder: str, name: str) -> 
     assert pulling.name(driver, made) == name
     assert pulling.floats(made) == (name == "host.example/x:1") == bringing.floats(name or None)
     if builder != pulling.BUILDER:
-        assert pulling.fits(made, FakeDriver())
+        assert pulling.fits(made, ScriptedDriver())
     else:
-        assert pulling.fits(made, driver) and not pulling.fits(made, FakeDriver())
-        assert pulling.name(FakeDriver(), made) == ""
+        assert pulling.fits(made, driver) and not pulling.fits(made, ScriptedDriver())
+        assert pulling.name(ScriptedDriver(), made) == ""
 
 
 def test_another_digest_is_another_lock() -> None:

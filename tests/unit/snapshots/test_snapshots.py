@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from groundplane import folders
 from groundplane.model.errors import Invalid, Unavailable
-from groundplane.services import contents, folders, snapshots
+from groundplane.services import contents, snapshots
 from groundplane.services.snapshots import Known, Snapshot, check_copyable, take
 from groundplane.spi import layout
 from groundplane.spi.snapshots import IN_PLACE_SIZE, Entry, Manifest, digest_of

@@ -16,17 +16,19 @@ from groundplane.model.globs import is_glob
 from groundplane.model.parameters import check_names, parameter_text
 from groundplane.model.pipelines import ForEach, Input, Pipeline, Step
 from groundplane.model.resources import Resources
+from groundplane.services.spec import grants
 from groundplane.services.spec.format import EnvironmentTable, GroundFile, StepTable
 from groundplane.services.spec.grievances import tell
 from groundplane.services.spec.problems import Problems, listed, meant
 from groundplane.services.spec.sources import (
     by_form,
+    is_query,
     path_problem,
     pattern_problem,
     placeholders,
     scheme,
+    source_problem,
     tidy,
-    url_problem,
 )
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -39,7 +41,8 @@ _MOST_TASKS = 100_000
 class Project:
     """A `ground.toml` as read. Its pipelines still have to be resolved against the project folder.
 
-    environment, on, network: of steps that do not say their own; None where the project does not either.
+    environment, on, network: of steps that do not say their own; None where the project does not either. labels: of all
+    of its data.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Project:
     environment: str | None = None
     on: str | None = None
     network: bool | None = None
+    labels: tuple[str, ...] = ()
 
 
 def parse(text: str | bytes, file: str = "ground.toml") -> Project:
@@ -76,7 +80,16 @@ def parse(text: str | bytes, file: str = "ground.toml") -> Project:
         pipelines[name] = Pipeline(name, read.project.name, steps, table.params)
     problems.raise_any()
     project = read.project
-    return Project(project.name, project.description, pipelines, made, project.environment, project.on, project.network)
+    return Project(
+        project.name,
+        project.description,
+        pipelines,
+        made,
+        project.environment,
+        project.on,
+        project.network,
+        tuple(project.labels),
+    )
 
 
 def pipeline(project: Project, name: str | None = None, file: str = "ground.toml") -> Pipeline:
@@ -182,13 +195,14 @@ def _step(
     if table.command and not table.command[0]:
         problems.add(where, "the command's program is empty", 'write command = ["program", "argument"]')
     variable = fan.variable if fan else None
+    inputs = _inputs(problems, where, table, variable, steps)
     return Step(
         name=name,
         script=table.run,
         command=tuple(table.command or ()),
         toolchain=table.toolchain,
         arguments=tuple(table.args),
-        inputs=_inputs(problems, where, table, variable, steps),
+        inputs=inputs,
         outputs=_outputs(problems, where, table, variable),
         parameters=table.params,
         resources=_resources(table),
@@ -200,6 +214,10 @@ def _step(
         runs_in=table.environment,
         on=table.on,
         network=table.network,
+        labels=tuple(table.labels),
+        secrets=grants.secrets(problems, where, table, [entry.name for entry in inputs]),
+        connections=grants.connections(problems, where, table),
+        scopes=tuple(sorted(set(table.scopes))),
     )
 
 
@@ -214,14 +232,14 @@ def _inputs(
     problems: Problems, where: str, table: StepTable, variable: str | None, steps: Sequence[str]
 ) -> tuple[Input, ...]:
     found: list[Input] = []
-    for name, text in table.inputs.items():
-        at = f"{where}.inputs"
+    for name, given in table.inputs.items():
+        at, text = f"{where}.inputs", given.source
         if (wrong := path_problem(name)) or (wrong := _placed(name, variable)):
             problems.add(at, wrong[0], wrong[1])
-        elif wrong := url_problem(text) if scheme(text) else pattern_problem(text):
+        elif wrong := source_problem(text):
             problems.add(at, f"{name!r} = {wrong[0]}", wrong[1])
         else:
-            found.append(Input(tidy(name), by_form(text, steps)))
+            found.append(Input(tidy(name), by_form(text, steps), tuple(given.labels)))
     paths = [entry.name for entry in found]
     _check_apart(problems, f"{where}.inputs", "input", paths)
     if table.run is not None and tidy(table.run) in paths:
@@ -295,7 +313,9 @@ def _for_each(problems: Problems, where: str, table: StepTable, steps: Sequence[
     if not isinstance(given, str):
         problems.add(at, f"{variable} = {given!r} is neither a glob nor a list of values")
         return None
-    wrong = ("a fan-out cannot be over a URL", "give a list of URLs") if scheme(given) else pattern_problem(given)
+    wrong = pattern_problem(given)
+    if scheme(given) or is_query(given):
+        wrong = "a fan-out cannot be over a URL or a query", "give a list of values"
     if wrong is None and given.endswith("/"):
         wrong = f"{given!r} is a folder", f"say which of its files: {given}*"
     if wrong:

@@ -64,7 +64,7 @@ def placed(entry: Input, names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     fan-out: see `joined`.
     """
     path = entry.source.path
-    if not entry.name.endswith("/") or entry.source.kind is SourceKind.URL:
+    if not entry.name.endswith("/") or entry.source.kind in (SourceKind.URL, SourceKind.QUERY):
         return ((entry.name, path),)
     pattern = path + "**" if path.endswith("/") else path
     if path.endswith("/"):  # a folder of the project: hidden files too

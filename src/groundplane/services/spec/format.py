@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
+from groundplane.model.labels import KNOWN
 from groundplane.services.spec.values import (
     NAME_PATTERN,
     SCALAR,
     Duration,
     EnvironmentName,
+    Label,
     Parameter,
     PipelineName,
     ProjectName,
@@ -24,6 +27,35 @@ from groundplane.services.spec.values import (
     Text,
     variables,
 )
+
+_LABELS: list[Any] = [["phi"], list(KNOWN)]
+
+
+class InputTable(Table):
+    """Where a path that a step reads comes from, and what is said of that data."""
+
+    model_config = ConfigDict(title="Input")
+
+    source: Text = Field(alias="from", title="Source", description="Where it comes from.", examples=["data/visits.csv"])
+    labels: list[Label] = Field(
+        default_factory=list[str],
+        title="Labels",
+        description="What this data is, such as `phi`: whatever is made from it is, too.",
+        examples=_LABELS,
+    )
+
+
+def _input(value: Any) -> Any:
+    if isinstance(value, (str, dict)):
+        return {"from": value} if isinstance(value, str) else value  # pyright: ignore[reportUnknownVariableType]
+    raise ValueError(f"{value!r} is not a text in quotes, nor a table that begins with `from`")
+
+
+class _TextToo:
+    """In the schema: a text is the table with `from` alone."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(core)]}
 
 
 class ResourcesTable(Table):
@@ -187,14 +219,25 @@ class StepTable(Table):
         description="Reach the script's argv as they are, after the parameters.",
         examples=[["--verbose"]],
     )
-    inputs: dict[str, Text] = Field(
-        default_factory=dict[str, str],
+    inputs: dict[str, Annotated[InputTable, BeforeValidator(_input), _TextToo()]] = Field(
+        default_factory=dict[str, InputTable],
         title="Inputs",
         description=(
             "Path that the step reads = where it comes from: STEP/NAME of another step's output, else a path in the "
-            "project, else a URL. Tables are converted by the two endings. A path that ends in `/` is a folder."
+            "project, else a URL, else a query (`connection:NAME?sql=select …`). Tables are converted by the two "
+            "endings. A path that ends in `/` is a folder."
         ),
-        examples=[{"clean.csv": "clean/clean.parquet"}, {"scores/": "score/score.csv"}],
+        examples=[
+            {"clean.csv": "clean/clean.parquet"},
+            {"scores/": "score/score.csv"},
+            {"visits.csv": {"from": "data/visits.csv", "labels": ["phi"]}},
+        ],
+    )
+    labels: list[Label] = Field(
+        default_factory=list[str],
+        title="Labels",
+        description="What the step makes is, beside what that is which it reads.",
+        examples=_LABELS,
     )
     outputs: list[Text] = Field(
         default_factory=list[str],
@@ -271,7 +314,24 @@ class StepTable(Table):
         examples=[{"OMP_NUM_THREADS": "1"}],
         json_schema_extra={"propertyNames": {"pattern": r"^(?!GROUND_)[A-Za-z_][A-Za-z0-9_]*$"}},
     )
-
+    secrets: dict[str, Text] = Field(
+        default_factory=dict[str, str],
+        title="Secrets",
+        description="What the step gets (a variable in upper case, or a file's path) = name of a secret.",
+        examples=[{"API_TOKEN": "api-token", "key.pem": "tls-key"}],
+    )
+    connections: list[Text] = Field(
+        default_factory=list[str],
+        title="Connections",
+        description="Databases and buckets that the step is told how to reach (`ground connections add`).",
+        examples=[["warehouse"]],
+    )
+    scopes: list[Text] = Field(
+        default_factory=list[str],
+        title="Scopes",
+        description="What its work may do at the control plane for the run's account: it gets a token while it runs.",
+        examples=[["run.submit", "artifact.*"]],
+    )
     environment: Text | None = Field(
         None,
         min_length=1,
@@ -334,6 +394,12 @@ class ProjectTable(Table):
     )
     network: bool | None = Field(
         None, title="Network", description="Whether steps that do not say it may reach a network."
+    )
+    labels: list[Label] = Field(
+        default_factory=list[str],
+        title="Labels",
+        description="What all data of the project is, and so all that is made from it.",
+        examples=_LABELS,
     )
 
 

@@ -12,6 +12,7 @@ from groundplane.services.spec.format import (
     EnvironmentTable,
     GpuTable,
     GroundFile,
+    InputTable,
     PipelineTable,
     ProjectTable,
     ResourcesTable,
@@ -93,6 +94,8 @@ def _table(place: Sequence[str]) -> type[BaseModel]:
         return ProjectTable
     if place[0] == "environments":
         return EnvironmentTable if len(place) == 2 else GpuTable
+    if len(place) == 6 and place[4] == "inputs":
+        return InputTable
     return {2: PipelineTable, 4: StepTable}.get(len(place), ResourcesTable)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from groundplane.data import formats
+from groundplane.model.connections import QUERY_RESULT
 from groundplane.model.errors import Invalid
 from groundplane.model.globs import fixed_folder, is_glob
 from groundplane.model.parameters import check_names
@@ -15,11 +16,12 @@ from groundplane.services.spec.sources import (
     Tree,
     declares,
     file_name,
+    is_query,
     path_problem,
     placeholders,
     scheme,
+    source_problem,
     tidy,
-    url_problem,
     written,
 )
 
@@ -44,11 +46,31 @@ def resolve(
             problems.add(f"pipelines.{pipeline.name}", error.message, error.hint)
     problems.raise_any()
     _check_overrides(pipeline, overrides)
+    steps = _with_labels(steps)
     return replace(
         pipeline,
         steps=tuple(_with_parameters(step, pipeline.parameters, overrides) for step in steps),
         parameters={**pipeline.parameters, **overrides},
     )
+
+
+def _with_labels(steps: Sequence[Step]) -> list[Step]:
+    """What one step says of a file of the project, or of a URL, holds for all that read it."""
+    said: dict[Source, set[str]] = {}
+    for entry in (entry for step in steps for entry in step.inputs):
+        said.setdefault(entry.source, set()).update(entry.labels)
+    return [
+        replace(
+            step,
+            inputs=tuple(
+                entry
+                if entry.source.kind is SourceKind.STEP
+                else replace(entry, labels=tuple(sorted(said[entry.source])))
+                for entry in step.inputs
+            ),
+        )
+        for step in steps
+    ]
 
 
 def _check_overrides(pipeline: Pipeline, overrides: Mapping[str, str]) -> None:
@@ -148,11 +170,11 @@ class _Check:
 
     def _find(self, at: str, step: Step, text: str, *, may_be_empty: bool = False) -> Source | None:
         """Where a source text without placeholders leads; None, and a problem, when nowhere."""
-        if scheme(text):
-            wrong = url_problem(text)
+        if scheme(text) or is_query(text):
+            wrong = source_problem(text)
             if wrong:
                 self.problems.add(at, wrong[0], wrong[1])
-            return None if wrong else Source(SourceKind.URL, text)
+            return None if wrong else Source(SourceKind.QUERY if is_query(text) else SourceKind.URL, text)
         if wrong := path_problem(text):
             self.problems.add(at, wrong[0], wrong[1])
             return None
@@ -186,6 +208,8 @@ class _Check:
     def _input(self, at: str, step: Step, entry: Input, items: Sequence[str] | None) -> Input | None:
         text, fan = written(entry.source), step.for_each
         names = [] if text in self.tree.names else placeholders(text)
+        if entry.source.kind is SourceKind.QUERY:  # SQL has braces of its own
+            names = [name for name in names if fan and name == fan.variable]
         strange = [name for name in names if not fan or name != fan.variable]
         if strange:
             has = f"this step's is {{{fan.variable}}}" if fan else "only a step with `for_each` has one"
@@ -260,6 +284,9 @@ class _Check:
 
     def _convertible(self, at: str, name: str, origin: str, text: str) -> None:
         before, after = formats.ending(origin), formats.ending(name)
+        if origin == QUERY_RESULT and formats.find(name) is None:
+            self.problems.add(at, f"{text}: a query's result is a table", "end the path with csv, parquet, sav, rds, …")
+            return
         if before == after or "*" in before or "?" in before or "{" in before:
             return
         try:

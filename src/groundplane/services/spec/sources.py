@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import urlsplit
 
+from groundplane.model.connections import CONNECTION, QUERY, QUERY_RESULT
 from groundplane.model.globs import fixed_folder, impossible_range, is_glob, matches
 from groundplane.model.pipelines import Source, SourceKind
 
@@ -32,6 +33,21 @@ def url_problem(text: str) -> tuple[str, str] | None:
     except ValueError:
         host = None
     return None if host and not re.search(r"[\s\0]", text) else (f"{text!r} is no URL", way)
+
+
+def is_query(text: str) -> bool:
+    """Whether the source asks a connection: `connection:NAME?sql=…`."""
+    return text.startswith(QUERY)
+
+
+def query_problem(text: str) -> tuple[str, str] | None:
+    """Why nobody can be asked that, and the way out."""
+    name, found, sql = text.removeprefix(QUERY).partition("?sql=")
+    if not found or not sql.strip():
+        return f"{text!r} asks for nothing", 'write "connection:NAME?sql=select …"'
+    if not CONNECTION.fullmatch(name):
+        return f"{name!r} is no name of a connection", "`ground connections list` shows them"
+    return None
 
 
 def path_problem(text: str) -> tuple[str, str] | None:
@@ -58,6 +74,13 @@ def pattern_problem(text: str) -> tuple[str, str] | None:
     return path_problem(text)
 
 
+def source_problem(text: str) -> tuple[str, str] | None:
+    """The same for where an input comes from: a URL, a query, or a path that may be a glob."""
+    if is_query(text):
+        return query_problem(text)
+    return url_problem(text) if scheme(text) else pattern_problem(text)
+
+
 def tidy(text: str) -> str:
     """The path without `./` and `//`; a `/` at its end stays, for it means a folder."""
     return posixpath.normpath(text) + ("/" if text.endswith("/") else "")
@@ -72,6 +95,8 @@ def by_form(text: str, steps: Collection[str]) -> Source:
     """The source as its text alone tells it; resolve.py settles it by what steps declare and the project holds."""
     if scheme(text):
         return Source(SourceKind.URL, text)
+    if is_query(text):
+        return Source(SourceKind.QUERY, text)
     head, _, rest = tidy(text).partition("/")
     if rest and head in steps:
         return Source(SourceKind.STEP, rest, head)
@@ -85,6 +110,8 @@ def written(source: Source) -> str:
 
 def file_name(source: Source) -> str:
     """The part of a source whose ending tells its format."""
+    if source.kind is SourceKind.QUERY:
+        return QUERY_RESULT
     return urlsplit(source.path).path if source.kind is SourceKind.URL else source.path
 
 

@@ -11,11 +11,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 from groundplane.model import environment
 from groundplane.model.errors import Invalid
+from groundplane.model.labels import PATTERN, is_label
 from groundplane.model.parameters import parameter_text
 from groundplane.model.quantities import parse_duration, parse_size
 
 NAME_PATTERN = r"^(?!latest$)[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
-_NAME = re.compile(NAME_PATTERN)
+NAME = re.compile(NAME_PATTERN)
 _LONGEST = 366 * 86400.0  # seconds
 _MOST = 2**53
 
@@ -24,7 +25,7 @@ def named(what: str) -> Callable[[Any], Any]:
     what = f"{'an' if what[0] in 'aeiou' else 'a'} {what}"
 
     def check(value: Any) -> Any:
-        if isinstance(value, str) and not _NAME.fullmatch(value):
+        if isinstance(value, str) and not NAME.fullmatch(value):
             raise ValueError(
                 f"'latest' stands for the newest run and is no name for {what}"
                 if value == "latest"
@@ -70,6 +71,12 @@ def _duration(value: Any) -> float:
     return seconds
 
 
+def _label(value: Any) -> Any:
+    if isinstance(value, str) and not is_label(value):
+        raise ValueError(f"{value!r} is no label: use letters a-z, digits, `_` and `-`, like phi")
+    return value
+
+
 def variables(value: Any) -> Any:
     """Refuses names that the work could not get."""
     if isinstance(value, dict):
@@ -91,6 +98,7 @@ ProjectName = Annotated[
     str, BeforeValidator(named("project")), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})
 ]
 Parameter = Annotated[str, BeforeValidator(_parameter), WithJsonSchema(SCALAR)]
+Label = Annotated[str, BeforeValidator(_label), WithJsonSchema({"type": "string", "pattern": PATTERN})]
 Size = Annotated[
     int,
     BeforeValidator(_size),

@@ -1,0 +1,40 @@
+"""What the SDK can do with quotas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
+
+if TYPE_CHECKING:
+    from groundplane.model.documents import QuotaDocument
+
+T = TypeVar("T")
+
+
+class Quotas:
+    """Part of `Client`."""
+
+    if TYPE_CHECKING:
+
+        def _json(self, method: str, path: str, body: object = None) -> Any: ...
+
+        def _ask(self, kind: type[T], method: str, path: str, body: object = None) -> T: ...
+
+    def quotas(self) -> tuple[QuotaDocument, ...]:
+        """Every quota with its use."""
+        from groundplane.model import documents
+
+        return self._ask(tuple[documents.QuotaDocument, ...], "GET", "/quotas")
+
+    def set_quota(self, name: str, limits: Mapping[str, float], over: str | None = None) -> tuple[QuotaDocument, ...]:
+        """Sets limits of a team or project, all of whose quotas come back. over: `queue` or `deny`."""
+        from groundplane.model import documents
+
+        body = {"name": name, "limits": dict(limits), "over": over}
+        return self._ask(tuple[documents.QuotaDocument, ...], "PUT", "/quotas", body)
+
+    def remove_quota(self, name: str, resources: Sequence[str] = ()) -> None:
+        """Forgets quotas of a team or project, or all that it has."""
+        query = urlencode([("name", name), *(("resource", each) for each in resources)])
+        self._json("DELETE", f"/quotas?{query}")

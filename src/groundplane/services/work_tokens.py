@@ -1,0 +1,121 @@
+"""Short tokens for programs: signed (JWT), bound to this installation, some to an attempt and then only good while it
+is open."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from groundplane.model.errors import Denied, Invalid, Unauthenticated
+from groundplane.services import cedar
+from groundplane.services.access import Actor
+from groundplane.services.plans import RunPlan
+from groundplane.services.platform import Platform
+from groundplane.services.variables import home_key
+from groundplane.store import attempts, users
+
+_ALGORITHM = "HS256"
+_ISSUER = "groundplane"
+_LONGEST = 24 * 3600.0
+"""Seconds that one of an attempt holds, however long that runs."""
+
+
+def is_one(text: str) -> bool:
+    """Whether it has a JWT's form."""
+    return text.count(".") == 2
+
+
+def check(platform: Platform, actor: Actor, plan: RunPlan) -> None:
+    """Raises Invalid for a step that asks for scopes and could not be given a token, Denied for scopes beyond those of
+    the token that the run is started with."""
+    for step in plan.pipeline.steps:
+        if not step.scopes:
+            continue
+        cedar.check_scopes(step.scopes)
+        if actor.kind not in ("user", "service"):
+            raise Invalid(
+                f"step {step.name!r} asks for scopes, and {actor.name} has no account that its work could act for",
+                hint="start it with an account's token: GROUND_TOKEN",
+            )
+        if not _address(platform):
+            raise Invalid(
+                f"step {step.name!r} asks for scopes, and this control plane has no address", hint="ground up"
+            )
+        if actor.scopes is not None and not actor.scopes.issuperset(step.scopes):
+            raise Denied(
+                f"step {step.name!r} asks for more than the token may that starts it",
+                hint=f"its scopes are: {', '.join(sorted(actor.scopes))}",
+            )
+
+
+def environment(platform: Platform, account: str, attempt: str, scopes: Sequence[str]) -> dict[str, str]:
+    """The variables by which an attempt's work acts for that account, within these scopes, while it is open; none
+    without scopes."""
+    if not scopes:
+        return {}
+    claims = {"sub": account, "attempt": attempt, "scopes": sorted(set(scopes))}
+    return {"GROUND_URL": _address(platform), "GROUND_TOKEN": signed(platform, claims, _LONGEST)}
+
+
+def _address(platform: Platform) -> str:
+    return platform.logins.url or platform.url or ""
+
+
+def actor_of_attempt(platform: Platform, claims: Mapping[str, Any], source: str) -> Actor:
+    """Who shows it. Raises Unauthenticated when the attempt has ended, or the account is disabled."""
+    with platform.database.read() as connection:
+        row = attempts.open_of(connection, claims["attempt"])
+        account = users.by_name(connection, claims["sub"])
+    if row is None or account is None or account.disabled_at is not None:
+        raise Unauthenticated("the work that this token was made for has ended", hint="it holds only while that runs")
+    return Actor(
+        account.name,
+        account.kind,
+        email=account.email,
+        source=source,
+        credential=f"attempt:{claims['attempt']}",
+        scopes=frozenset(claims["scopes"]),
+    )
+
+
+def signed(platform: Platform, claims: Mapping[str, Any], seconds: float) -> str:
+    """The claims, with issuer, audience (this installation) and times."""
+    from joserfc import jwt
+    from joserfc.jwk import OctKey
+
+    at = int(time.time())
+    whole = {"iss": _ISSUER, "aud": audience(platform), "iat": at, "exp": at + max(1, int(seconds)), **claims}
+    return jwt.encode({"alg": _ALGORITHM, "typ": "JWT"}, whole, OctKey.import_key(_key(platform)))
+
+
+def verified(platform: Platform, text: str) -> Mapping[str, Any]:
+    """Its claims. Raises Unauthenticated for another issuer, audience, key or algorithm, and for one that is over."""
+    from joserfc import jwt
+    from joserfc.errors import JoseError
+    from joserfc.jwk import OctKey
+
+    rules = jwt.JWTClaimsRegistry(
+        iss={"essential": True, "value": _ISSUER},
+        aud={"essential": True, "value": audience(platform)},
+        exp={"essential": True},
+        sub={"essential": True},
+    )
+    try:
+        token = jwt.decode(text, OctKey.import_key(_key(platform)), algorithms=[_ALGORITHM])
+        rules.validate(token.claims)
+    except (JoseError, ValueError) as error:
+        raise Unauthenticated(
+            "the token was not made here, or does not hold any more", hint="`ground tokens create` makes one"
+        ) from error
+    return cast("Mapping[str, Any]", token.claims)
+
+
+def audience(platform: Platform) -> str:
+    """This installation: all control planes that share its key."""
+    return "groundplane:" + hmac.digest(home_key(platform.home), b"groundplane audience", "sha256").hex()[:16]
+
+
+def _key(platform: Platform) -> bytes:
+    return hmac.digest(home_key(platform.home), b"groundplane work tokens", "sha256")

@@ -1,0 +1,100 @@
+"""Teams, who is in them, and the projects that are theirs. Teams form a tree; a role holds in all teams below too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from groundplane.store.account_tables import members, projects, teams, users
+
+
+def add(connection: Connection, name: str, parent_id: int | None, at: int) -> int:
+    """A new team; its key. There must be none of that name."""
+    return connection.execute(
+        insert(teams).values(name=name, parent_id=parent_id, created_at=at).returning(teams.c.id)
+    ).scalar_one()
+
+
+def by_name(connection: Connection, name: str) -> Any | None:
+    """The team of that name. No name has what not every database takes."""
+    if not name.isprintable():
+        return None
+    return connection.execute(select(teams).where(teams.c.name == name)).first()
+
+
+def listing(connection: Connection) -> Sequence[Any]:
+    """id, name, parent_id, created_at of each, by name."""
+    return connection.execute(select(teams).order_by(teams.c.name)).all()
+
+
+def with_ancestors(connection: Connection, name: str) -> list[str]:
+    """The team's name and those of all above it, itself first; [] when there is none of that name."""
+    rows = {row.id: row for row in listing(connection)}
+    row = next((row for row in rows.values() if row.name == name), None)
+    found: list[str] = []
+    while row is not None:
+        found.append(row.name)
+        row = rows.get(row.parent_id)
+    return found
+
+
+def add_member(connection: Connection, team_id: int, user_id: int, role: str, origin: str) -> None:
+    """origin: `local`, or `oidc`. There must be none such."""
+    connection.execute(insert(members).values(team_id=team_id, user_id=user_id, role=role, origin=origin))
+
+
+def members_of(connection: Connection, team_id: int) -> Sequence[Any]:
+    """user, role, origin of each member of the team itself, by user."""
+    query = select(users.c.name.label("user"), members.c.role, members.c.origin).join(
+        users, users.c.id == members.c.user_id
+    )
+    return connection.execute(query.where(members.c.team_id == team_id).order_by(users.c.name, members.c.role)).all()
+
+
+def remove_member(connection: Connection, team_id: int, user_id: int, role: str | None, origin: str) -> int:
+    """Takes a role, or all of them, that came from there; how many there were."""
+    gone = (members.c.team_id == team_id) & (members.c.user_id == user_id) & (members.c.origin == origin)
+    if role is not None:
+        gone &= members.c.role == role
+    return connection.execute(delete(members).where(gone)).rowcount
+
+
+def joined(connection: Connection, user_id: int, origin: str) -> dict[str, int]:
+    """Name and key of the teams that the user is in because of that origin."""
+    query = select(teams.c.name, teams.c.id).join(members, members.c.team_id == teams.c.id)
+    rows = connection.execute(query.where((members.c.user_id == user_id) & (members.c.origin == origin)))
+    return {row.name: row.id for row in rows}
+
+
+def memberships(connection: Connection, user: str) -> list[tuple[str, str]]:
+    """(team, role) of the user of that name, those of teams above not spelt out."""
+    query = (
+        select(teams.c.name, members.c.role)
+        .join(members, members.c.team_id == teams.c.id)
+        .join(users, users.c.id == members.c.user_id)
+        .where(users.c.name == user)
+        .order_by(teams.c.name, members.c.role)
+    )
+    return list(dict.fromkeys((row.name, row.role) for row in connection.execute(query)))
+
+
+def roles_in(connection: Connection, user: str, team: str) -> frozenset[str]:
+    """The roles that the user has in that team: its own and those of the teams above it."""
+    above = frozenset(with_ancestors(connection, team))
+    return frozenset(role for name, role in memberships(connection, user) if name in above)
+
+
+def project(connection: Connection, name: str) -> Any | None:
+    """id, name, team (its name), labels (JSON) of the project of that name; see by_name."""
+    if not name.isprintable():
+        return None
+    query = select(projects, teams.c.name.label("team")).join(teams, teams.c.id == projects.c.team_id)
+    return connection.execute(query.where(projects.c.name == name)).first()
+
+
+def projects_of(connection: Connection, names: Iterable[str]) -> list[str]:
+    """The projects of these teams, by name; not those of teams below them."""
+    query = select(projects.c.name).join(teams, teams.c.id == projects.c.team_id).where(teams.c.name.in_(list(names)))
+    return list(connection.execute(query.order_by(projects.c.name)).scalars())

@@ -1,0 +1,218 @@
+"""What the work of strangers reaches of the platform that runs it: nothing. Attacks from inside of a task."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from groundplane.agent import confining
+from groundplane.model.resources import Resources
+from groundplane.spi import layout
+from groundplane.spi.launch import Phase
+from groundplane.spi.toolchain import Command
+from tests.conformance.driver_bench import launch
+from tests.integration.agent_bench import AgentBench, agent_bench, eventually
+from tests.parts import require
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[AgentBench]:
+    require("bubblewrap")
+    with agent_bench(tmp_path / "home") as made:
+        yield made
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "data.csv").write_text("a,b\n1,2\n")
+    return folder
+
+
+def said(bench: AgentBench, project: Path, script: str) -> str:
+    """What a stranger's script prints, on both streams."""
+    wanted = launch(f"exec 2>&1; {script}", snapshot=bench.snapshot(project), confined=True)
+    return bench.run(wanted).stdout
+
+
+def test_it_reads_its_project_and_leaves_its_outputs(bench: AgentBench, project: Path) -> None:
+    script = "cat data.csv; echo mine >> data.csv; mkdir -p out; echo 5 > out/x; pwd; echo t > /tmp/t; cat $TMPDIR/t"
+    wanted = launch(script, snapshot=bench.snapshot(project), outputs=None, confined=True)
+    told = bench.run(wanted)
+    assert told.stderr == ""
+    assert told.stdout == f"a,b\n1,2\n{layout.tree(bench.home, wanted.attempt)}\nt\n"
+    assert sorted(output.name for output in told.outputs) == ["data.csv", "out/x"]
+    assert (project / "data.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_the_platforms_files_and_sockets_are_out_of_sight(bench: AgentBench, project: Path) -> None:
+    bench.agent_pid  # noqa: B018 - it makes its home
+    (bench.home / "key").write_bytes(b"the key of the home")
+    planted = Path.home() / f".ground-planted-{os.getpid()}"
+    planted.write_text("a key in a home folder")
+    try:
+        answers = said(
+            bench,
+            project,
+            f"ls -A {bench.home}; ls -A {bench.home}/work | wc -l; cat {bench.home}/key; cat {planted}; "
+            f"ls {layout.runtime(bench.home)}; ls {layout.agent_socket(bench.home)}; ls /run/docker.sock /root /home; "
+            "cat /etc/shadow; true",
+        )
+    finally:
+        planted.unlink()
+    assert "the key of the home" not in answers
+    assert "a key in a home folder" not in answers
+    assert "root:" not in answers
+    assert answers.startswith("work\n1\n")  # the way to its own folders, and nothing else
+    assert answers.count("No such file or directory") >= 6
+
+
+def test_it_finds_names_and_certificates(bench: AgentBench, project: Path) -> None:
+    answers = said(
+        bench, project, "id -un; cat /etc/nsswitch.conf; ls -d /etc/ssl/certs/; touch /etc/x; stat -c %a /etc"
+    )
+    assert "hosts:" in answers
+    assert "/etc/ssl/certs/\n" in answers
+    assert "cannot find name" not in answers
+    assert "No such file" not in answers
+    assert answers.endswith("755\n")
+
+
+def test_it_cannot_speak_to_the_agent(bench: AgentBench, project: Path) -> None:
+    ask = f"import socket; socket.socket(socket.AF_UNIX).connect({str(layout.agent_socket(bench.home))!r})"
+    assert "FileNotFoundError" in said(bench, project, f'/usr/bin/python3 -c "{ask}"')
+
+
+def test_other_processes_are_not_there(bench: AgentBench, project: Path) -> None:
+    other = launch("sleep 30", env={"SECRET": "another's secret"})
+    bench.submit(other)
+    bench.until(other.attempt, Phase.RUNNING)
+    answers = said(
+        bench,
+        project,
+        "cat /proc/*/environ | tr '\\0' '\\n'; ls /proc | grep -c '^[0-9]'; "
+        f"kill -9 {bench.agent_pid}; kill -9 {os.getpid()}; ls /proc/1/root/ /proc/1/fd; true",
+    )
+    assert "another's secret" not in answers
+    assert answers.count("No such process") == 2
+    assert bench.agent_pid > 0
+    bench.driver.stop(other.attempt, 0.0)
+    bench.until(other.attempt, Phase.ENDED)
+
+
+def test_it_cannot_change_the_host(bench: AgentBench, project: Path) -> None:
+    answers = said(
+        bench,
+        project,
+        "touch /usr/bin/ground-was-here; touch /etc/ground-was-here; mount -t tmpfs none /usr; unshare -r id; "
+        "grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status; id -u",
+    )
+    assert answers.count("Read-only file system") + answers.count("Permission denied") >= 2
+    assert "NoNewPrivs:\t1" in answers
+    assert "CapEff:\t0000000000000000" in answers
+    assert not Path("/usr/bin/ground-was-here").exists()
+    assert answers.endswith(f"{confining.USER if os.geteuid() == 0 else os.geteuid()}\n")
+
+
+def test_what_it_leaves_behind_leads_nowhere(bench: AgentBench, project: Path) -> None:
+    """The agent reads a report and moves what was collected: links in their place lead out of the work's folders."""
+    digest = bench.snapshot(project)
+    key = bench.home / "key"
+    key.write_bytes(b"the key of the home")
+    script = f"ln -s {key} $TMPDIR/../report; ln -s {key} $TMPDIR/../made; ln -s {key} out.txt; ln -s {bench.home} sub"
+    command = Command(("sh", "-c", script), report="report", collect={"made": "sub/planted", "gone": "sub/x"})
+    told = bench.run(launch("", command=command, snapshot=digest, outputs=None, confined=True))
+    assert "the key" not in told.report
+    assert told.outputs == ()
+    assert key.read_bytes() == b"the key of the home"
+    assert not (bench.home / "planted").is_symlink()
+
+
+def test_its_end_is_told_as_it_was(bench: AgentBench, project: Path) -> None:
+    digest = bench.snapshot(project)
+    assert bench.run(launch("exit 3", snapshot=digest, confined=True)).exit_code == 3
+    killed = bench.run(launch("kill -9 $$", snapshot=digest, confined=True))
+    assert killed.signal == signal.SIGKILL
+
+
+def test_it_is_asked_to_end_and_may_say_its_last_words(bench: AgentBench, project: Path) -> None:
+    script = "trap 'echo last words; exit 7' TERM; echo ready; while :; do sleep .05; done"
+    running = launch(script, snapshot=bench.snapshot(project), confined=True)
+    bench.submit(running)
+    eventually(lambda: b"ready" in bench.output(running))
+    bench.driver.stop(running.attempt, 5.0)
+    told = bench.until(running.attempt, Phase.ENDED)
+    assert "last words" in told.stdout
+
+
+def test_nothing_of_it_outlives_it(bench: AgentBench, project: Path) -> None:
+    mark = f"31{os.getpid()}"
+    bench.run(
+        launch(
+            f"setsid env -i sleep {mark} & (env -i sleep {mark} &) ; sleep .1",
+            snapshot=bench.snapshot(project),
+            confined=True,
+        )
+    )
+    eventually(lambda: subprocess.run(["pgrep", "-f", f"sleep {mark}"], capture_output=True).returncode == 1)
+
+
+def test_limits_hold(bench: AgentBench, project: Path) -> None:
+    code = "x = bytearray(400 << 20); print(len(x))"
+    wanted = launch(
+        f'/usr/bin/python3 -c "{code}"',
+        snapshot=bench.snapshot(project),
+        confined=True,
+        resources=Resources(memory=64 << 20, cpus=1),
+    )
+    told = bench.run(wanted)
+    assert told.reason is not None
+    assert told.reason.code == "out_of_memory"
+    cpus = bench.run(launch("nproc", snapshot=bench.snapshot(project), confined=True, resources=Resources(cpus=1)))
+    assert cpus.stdout == "1\n"
+
+
+def test_an_engine_of_the_platforms_own_is_seen(bench: AgentBench, project: Path) -> None:
+    own = bench.home / "engines" / "snake"
+    subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", str(own)], check=True)
+    command = Command((str(own / "bin" / "python"), "-c", "import sys; print(sys.prefix)"))
+    told = bench.run(launch("", command=command, snapshot=bench.snapshot(project), confined=True))
+    assert told.stdout == f"{own}\n", told
+
+
+def test_a_user_without_rights_confines_too() -> None:
+    require("bubblewrap")
+    require("root")
+    work = Path("/tmp") / f"ground-confined-{os.getpid()}"
+    (work / "tree").mkdir(parents=True)
+    (work / "support" / "tmp").mkdir(parents=True)
+    (work / "key").write_text("the key of the home")
+    for path in (work, *work.rglob("*")):
+        os.chown(path, 1234, 1234)
+    ask = (
+        "from groundplane.agent import confining; import os; "
+        f"w = {str(work)!r}; assert confining.unavailable() == '', confining.unavailable(); "
+        "p, a = confining.wrapped('/bin/sh', ['sh', '-c', 'cat ' + w + '/key; touch x; id -u; ls -A ' + w], "
+        "(w + '/tree', w + '/support'), w + '/support/tmp', w, gpus=False, cores=[]); os.execv(p, a)"
+    )
+    shutil.copytree(Path(confining.__file__).parent.parent, work / "groundplane")
+    try:
+        done = subprocess.run(
+            ["setpriv", "--reuid", "1234", "--regid", "1234", "--clear-groups", "/usr/bin/python3", "-c", ask],
+            cwd=work,
+            env={"PATH": os.defpath, "PYTHONPATH": str(work)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.splitlines() == ["1234", "support", "tree"], done.stderr
+        assert "the key" not in done.stdout
+        assert (work / "tree" / "x").exists()
+    finally:
+        shutil.rmtree(work)

@@ -1,0 +1,356 @@
+"""Policies: a firm's own files, what they decide, and what is told of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groundplane.drivers.docker import DockerDriver
+from groundplane.model.errors import Conflict, Denied, Invalid, NotFound
+from groundplane.model.ids import new_id
+from groundplane.services import backends, forecasts, policies, policy_trials, runs
+from groundplane.services.access import Actor
+from groundplane.services.audit import views
+from groundplane.store.database import sqlite_url
+from tests.integration import accounts
+from tests.planes import ME, Ground, Shared
+
+STEP = '[pipelines.p.steps.a]\ncommand = ["/fake/a"]\n'
+TWO = f'{STEP}[pipelines.p.steps.b]\ncommand = ["/fake/b"]\nresources = {{ gpus = 3 }}\n'
+FEW_GPUS = """@id("few-gpus")
+forbid (principal, action == Action::"run.submit", resource)
+when { resource.gpus > 2 };
+"""
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Any:
+    """On SQLite alone: what is asked here does not depend on the database."""
+    home = tmp_path / "home"
+    made = Ground(home, tmp_path / "project", sqlite_url(tmp_path / "ground.db"), with_gpus(Shared(home)).seat())
+    yield made.start()
+    made.close()
+
+
+def with_gpus(backend: Shared) -> Shared:
+    backend.gpus, backend.gpu_count = None, 8
+    return backend
+
+
+def add(ground: Ground, text: str, name: str = "mine") -> None:
+    policies.add(ground.platform, ME, name, text)
+
+
+def member(ground: Ground, name: str = "ana", role: str = "member", team: str = "research", **words: str) -> Actor:
+    with ground.platform.database.write() as connection:
+        if not accounts.names(connection):
+            accounts.project(connection, "trial", "research")
+        return accounts.user(connection, name, (team, role), **words)
+
+
+def newest(ground: Ground) -> dict[str, Any]:
+    return views.listing(ground.platform, ME, 1, None)["events"][0]
+
+
+# --- what is decided ----------------------------------------------------------------------------------------------
+
+
+def test_a_rule_keeps_a_step_from_starting_and_is_named_everywhere(ground: Ground) -> None:
+    assert ground.backend
+    with_gpus(ground.backend)
+    add(ground, FEW_GPUS)
+    plan = forecasts.plan(ground.platform, ME, ground.request(TWO))
+    assert [(step.decision, step.rule) for step in plan.steps] == [("allow", "local-owner"), ("deny", "few-gpus")]
+    assert (plan.decision, plan.rule) == ("deny", "few-gpus")
+    uid = new_id()
+    with pytest.raises(Denied, match=r"step 'b' of project 'trial'.*'few-gpus'") as denied:
+        ground.submit(TWO, uid=uid)
+    assert denied.value.exit_code == 4
+    assert runs.listing(ground.platform, ME, None, 10, None).runs == ()
+    event = newest(ground)
+    assert (event["action"], event["object"], event["outcome"]) == ("run.submit", uid, "denied")
+    assert (event["details"]["rule"], event["details"]["step"], event["details"]["project"]) == (
+        "few-gpus",
+        "b",
+        "trial",
+    )
+    for ref in (uid, str(event["id"])):
+        found = policies.explain(ground.platform, ME, ref)
+        assert found["outcome"] == "denied"
+        assert [(each["steps"], each["rule"], each["outcome"]) for each in found["steps"]] == [
+            (["a"], "local-owner", "allowed"),
+            (["b"], "few-gpus", "denied"),
+        ]
+        assert found["steps"][1]["resource"]["gpus"] == 3
+    policies.remove(ground.platform, ME, "mine")
+    assert ground.run(TWO, uid=uid).state == "succeeded"
+    assert policies.explain(ground.platform, ME, uid)["outcome"] == "allowed"
+
+
+def test_one_decision_for_all_tasks_of_a_fan_out(plane: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(plane, FEW_GPUS)
+    asked: list[Any] = []
+    rules = plane.platform.in_force.alone(list)
+    before = rules.decide
+    monkeypatch.setattr(rules, "decide", lambda *of: asked.append(of[1]) or before(*of))
+    items = ", ".join(f'"{n}"' for n in range(40))
+    uid = plane.submit(f"{STEP}for_each = {{ n = [{items}] }}\n")
+    assert plane.wait(uid).task_count == 40
+    assert asked.count("run.submit") == 1
+
+
+def test_a_launch_has_all_that_policies_may_speak_of(plane: Ground, tmp_path: Path) -> None:
+    with plane.platform.database.write() as connection:
+        accounts.project(connection, "trial", "research", "phi")
+    backends.add(
+        plane.platform, ME, "far", "docker", {"host": "tcp://127.0.0.1:9"}, region="eu-central-1", encrypted=True
+    )
+    shown = backends.check(plane.platform, ME, "far")
+    assert (shown.region, shown.encrypted) == ("eu-central-1", True)
+    with pytest.raises(Conflict):
+        backends.add(plane.platform, ME, "far", "docker", {"host": "tcp://127.0.0.1:9"}, region="elsewhere")
+    assert isinstance(plane.platform.drivers["far"], DockerDriver)
+    spec = (
+        '[pipelines.p.steps.a]\ncommand = ["/fake/a"]\non = "far"\nenvironment = "e"\nresources = { cpus = 1.5 }\n'
+        '[environments.e]\nimage = "registry.example/python:3.13"\n'
+    )
+    forbid = '@id("all-of-it") forbid (principal, action == Action::"run.submit", resource) when { '
+    said = (
+        'resource.team == "research" && resource.project == "trial" && resource.labels == ["phi"] && '
+        'resource.backend == "far" && resource.region == "eu-central-1" && resource.encrypted && '
+        'resource.image == "registry.example/python:3.13" && resource.gpus == 0 && resource.cpus == 2 && '
+        'resource.cost == decimal("0.0") && resource.licence == "" };'
+    )
+    add(plane, forbid + said)
+    plan = forecasts.plan(plane.platform, ME, plane.request(spec))
+    assert (plan.steps[0].decision, plan.steps[0].rule) == ("deny", "all-of-it")
+
+
+def test_what_a_person_may_depends_on_training_clearance_and_login(plane: Ground) -> None:
+    add(
+        plane,
+        """@id("trained") forbid (principal, action == Action::"run.submit", resource)
+           unless { principal.training.contains("hipaa") };
+           @id("cleared") forbid (principal, action == Action::"run.submit", resource)
+           unless { principal.clearance.containsAll(resource.labels) };
+           @id("two-factors") forbid (principal, action == Action::"run.submit", resource)
+           unless { principal.methods.contains("mfa") || principal.level == "high" };
+           @id("ours") forbid (principal, action == Action::"run.submit", resource)
+           unless { principal.hasTag("site") && principal.getTag("site") == "here" };""",
+    )
+    with plane.platform.database.write() as connection:
+        accounts.project(connection, "trial", "research", "phi")
+        made = {
+            "ok": {"training": "gcp, hipaa@2999-01-01", "clearance": "phi pan", "site": "here"},
+            "late": {"training": "hipaa@2020-01-01", "clearance": "phi", "site": "here"},
+            "blunt": {"training": "hipaa", "site": "here"},
+            "away": {"training": "hipaa", "clearance": "phi"},
+        }
+        for name, words in made.items():
+            accounts.user(connection, name, ("research", "member"), **words)
+
+    def rule(name: str, **login: Any) -> str:
+        plan = forecasts.plan(plane.platform, Actor(name, "user", **login), plane.request(STEP))
+        return plan.rule
+
+    second = {"methods": frozenset({"pwd", "mfa"})}
+    assert rule("ok", **second) == "role-member"
+    assert rule("ok", level="high") == "role-member"
+    assert rule("ok") == "two-factors"
+    assert rule("late", **second) == "trained"
+    assert rule("blunt", **second) == "cleared"
+    assert rule("away", **second) == "ours"
+
+
+def test_a_token_does_only_what_its_scopes_say(plane: Ground) -> None:
+    member(plane)
+    uid = plane.submit(STEP)
+    token = Actor("ana", "user", scopes=frozenset({"run.see", "log.*"}))
+    assert runs.find(plane.platform, token, uid, "log.read") == uid
+    for action in ("run.cancel", "artifact.read"):
+        with pytest.raises(Denied, match="'token-scope'"):
+            if action == "run.cancel":
+                runs.cancel(plane.platform, token, uid)
+            else:
+                runs.find(plane.platform, token, uid, action)
+    own = Actor("tester", "owner", scopes=frozenset({"run.see"}))
+    with pytest.raises(Denied, match="'token-scope'"):
+        runs.cancel(plane.platform, own, uid)
+
+
+def test_a_disabled_account_may_nothing(plane: Ground) -> None:
+    ana = member(plane)
+    uid = plane.submit(STEP)
+    assert runs.show(plane.platform, ana, uid).id == uid
+    with plane.platform.database.write() as connection:
+        accounts.disable(connection, "ana")
+    with pytest.raises(NotFound):
+        runs.show(plane.platform, ana, uid)
+
+
+def test_an_answer_that_is_not_clean_is_a_denial(plane: Ground) -> None:
+    """A rule that fails while it is evaluated would be skipped by Cedar."""
+    add(
+        plane,
+        '@id("breaks") forbid (principal, action == Action::"run.submit", resource) '
+        "when { resource.cpus + 9223372036854775807 > 0 };",
+    )
+    with pytest.raises(Denied, match="no clean answer"):
+        plane.submit(STEP)
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_file_is_told_by_line_and_word_and_is_not_in_force(plane: Ground) -> None:
+    wrong = (
+        FEW_GPUS
+        + '\n@id("b")\nforbid (principal, action == Action::"run.submit", resource)\nwhen {\n  resource.encryptd\n};\n'
+    )
+    with pytest.raises(Invalid, match=r"mine\.cedar:8: .*`encryptd`.*`encrypted`"):
+        add(plane, wrong)
+    assert [file["name"] for file in policies.listing(plane.platform, ME)] == ["roles"]
+    plane.submit(TWO)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "x" * 101, "é"])
+def test_a_wrong_name(plane: Ground, name: str) -> None:
+    with pytest.raises(Invalid):
+        add(plane, FEW_GPUS, name)
+
+
+def test_nobody_can_lock_everybody_out(plane: Ground) -> None:
+    with pytest.raises(Conflict, match="nobody could change policies"):
+        add(plane, "forbid (principal, action, resource);")
+    with pytest.raises(Conflict, match="ships"):
+        add(plane, FEW_GPUS, "roles")
+    with pytest.raises(NotFound, match="no policy file 'mine'"):
+        policies.remove(plane.platform, ME, "mine")
+
+
+def test_files_are_listed_with_their_rules_and_replaced_by_name(plane: Ground) -> None:
+    add(plane, FEW_GPUS)
+    add(plane, FEW_GPUS.replace('@id("few-gpus")\n', "// no name\n"))
+    ships, mine = policies.listing(plane.platform, ME)
+    assert "role-member" in [rule["name"] for rule in ships["rules"]]
+    assert (mine["rules"], mine["actor"]) == ([{"name": "mine.cedar:2", "effect": "forbid"}], "tester")
+    with pytest.raises(Denied, match=r"'mine\.cedar:2'"):
+        plane.submit(TWO)
+
+
+def test_a_change_holds_at_once_on_every_control_plane(tmp_path: Path, postgres: Any) -> None:
+    url, backend = postgres.create(), with_gpus(Shared(tmp_path / "home"))
+    here, there = (Ground(tmp_path / "home", tmp_path / "project", url, backend.seat()).start() for _ in range(2))
+    try:
+        assert here.run(TWO).state == there.run(TWO).state == "succeeded"
+        add(here, FEW_GPUS)
+        for ground in (here, there):
+            with pytest.raises(Denied, match="'few-gpus'"):
+                ground.submit(TWO)
+        policies.remove(there.platform, ME, "mine")
+        for ground in (here, there):
+            assert ground.run(TWO).state == "succeeded"
+    finally:
+        here.close()
+        there.close()
+
+
+# --- tried ----------------------------------------------------------------------------------------------------------
+
+
+def test_last_month_is_decided_again(plane: Ground) -> None:
+    ana = member(plane)
+    small, large = plane.run(STEP), plane.run(TWO)
+    hers = runs.submit(plane.platform, ana, new_id(), plane.request(TWO))
+    found = policy_trials.simulate(plane.platform, ME, "mine", FEW_GPUS)
+    assert found["run_ids"] == [hers.id, large.id] and found["runs"] == 3
+    assert small.id not in found["run_ids"]
+    assert found["denied"][0] == {
+        "run": hers.id, "step": "b", "project": "trial", "actor": "ana", "rule": "few-gpus",
+        "why": "rule 'few-gpus' forbids it",
+    }  # fmt: skip
+    only = FEW_GPUS.replace("resource.gpus > 2", 'principal.name == "ana"')
+    assert policy_trials.simulate(plane.platform, ME, "mine", only)["run_ids"] == [hers.id]
+    plane.submit(TWO)  # nothing is in force by it
+    with pytest.raises(Denied):
+        policy_trials.simulate(plane.platform, ana, "mine", FEW_GPUS)
+
+
+CASE = {"principal": {"roles": ["member"]}, "action": "run.submit", "resource": {"gpus": 3}}
+
+
+@pytest.mark.parametrize(
+    ("case", "ok"),
+    [
+        ({**CASE, "expect": "deny"}, True),
+        ({**CASE, "expect": "deny", "rule": "few-gpus"}, True),
+        ({**CASE, "expect": "deny", "rule": "other"}, False),
+        ({**CASE, "expect": "allow"}, False),
+        ({**CASE, "expect": "allow", "resource": {"gpus": 2, "labels": ["phi"], "encrypted": True}}, True),
+        ({"action": "backend.add", "expect": "deny"}, True),
+        (
+            {"action": "backend.add", "expect": "allow", "principal": {"roles": "operator"}, "rule": "role-operator"},
+            True,
+        ),
+    ],
+)
+def test_cases(plane: Ground, case: dict[str, Any], ok: bool) -> None:
+    files = [{"name": "mine", "text": FEW_GPUS}]
+    found = policy_trials.test(plane.platform, ME, [case], files)
+    assert (found["passed"], found["failed"]) == ((1, 0) if ok else (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("case", "named"),
+    [
+        ({"action": "run.submt", "expect": "deny"}, "run.submt"),
+        ({"action": "run.submit", "expect": "maybe"}, "maybe"),
+        ({"action": "run.submit", "expect": "deny", "resource": {"gpuz": 1}}, "gpuz"),
+        ({"action": "run.submit", "expect": "deny", "resource": {"gpus": "1"}}, "gpus"),
+        ({"action": "run.submit", "expect": "deny", "resource": {"encrypted": 1}}, "encrypted"),
+        ({"action": "run.submit", "expect": "deny", "resource": 7}, "resource"),
+        ({"action": "run.submit", "expect": "deny", "wanted": 7}, "wanted"),
+        ({"action": ["x"], "expect": "deny"}, "x"),
+    ],
+)
+def test_a_wrong_case_is_named(plane: Ground, case: dict[str, Any], named: str) -> None:
+    with pytest.raises(Invalid, match=named):
+        policy_trials.test(plane.platform, ME, [case], None)
+
+
+def test_what_somebody_could_do_is_explained(plane: Ground) -> None:
+    member(plane, "ana", "viewer")
+    member(plane, "audrey", "auditor")
+    explain: Callable[..., dict[str, Any]] = policies.explain_for
+    found = explain(plane.platform, ME, "ana", "run.submit", "trial")
+    assert (found["outcome"], found["rule"]) == ("denied", "")
+    assert found["principal"]["roles"] == ["viewer"] and found["resource"]["team"] == "research"
+    found = explain(plane.platform, ME, "ana", "run.see", plane.run(STEP).id)
+    assert (found["outcome"], found["rule"]) == ("allowed", "role-viewer")
+    found = explain(plane.platform, Actor("audrey", "user"), "ana", "run.submit", "trial")
+    assert found["outcome"] == "denied"
+    with pytest.raises(NotFound, match="no user 'bob'"):
+        explain(plane.platform, ME, "bob", "run.submit", "trial")
+    with pytest.raises(Denied):
+        explain(plane.platform, Actor("ana", "user"), "audrey", "run.submit", "trial")
+    with pytest.raises(Invalid, match="nothing"):
+        explain(plane.platform, ME, "ana", "run.nothing", "trial")
+    json.dumps(found)
+
+
+def test_a_folder_whose_name_is_no_utf8_is_a_project_as_any_other(plane: Ground) -> None:
+    plane.project = plane.project / "caf\udce9"
+    plane.write({"a.sh": "#!/bin/sh\n"})
+    found = forecasts.plan(plane.platform, ME, plane.request(script="a.sh"))
+    assert (found.project, found.decision) == ("caf\udce9", "allow")
+    for ref in ("\0", "\udce9", "caf\udce9"):
+        with pytest.raises(NotFound):
+            policies.explain(plane.platform, ME, ref)
+        with pytest.raises(NotFound):
+            runs.show(plane.platform, ME, ref)
+        with pytest.raises(Invalid):
+            plane.submit(STEP, uid=ref)
