@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from typing import Any
 
+from groundplane.client.calls import Calls
+from groundplane.client.paths import path
 from groundplane.model.errors import Unavailable
 from groundplane.spi.http import ConnectionLostError
 
-if TYPE_CHECKING:
-    from groundplane.spi.http import Connection, Reply
 
-
-class AuditCalls:
+class AuditCalls(Calls):
     """What `Client` can do with the audit log."""
-
-    if TYPE_CHECKING:
-        _connection: Connection
-
-        def _json(self, method: str, path: str, body: object = None) -> Any: ...
-        def _request(self, method: str, path: str, body: object = None, *, stream: bool = False) -> Reply: ...
-        def _stream(self, method: str, path: str, request: object = None, *, repeat: bool) -> Iterator[Any]: ...
 
     def events(
         self,
@@ -33,17 +24,16 @@ class AuditCalls:
         person: str | None = None,
     ) -> dict[str, Any]:
         """A page of events, newest first: `{"events": […], "next": cursor or None}`. person: whose."""
-        asked = {"limit": limit, "cursor": cursor, "action": action, "outcome": outcome, "person": person}
-        query = urlencode({name: value for name, value in asked.items() if value is not None})
-        return self._json("GET", f"/audit/events?{query}")
+        wanted = {"action": action, "outcome": outcome, "person": person}
+        return self._json("GET", path("audit", "events", limit=limit, cursor=cursor, **wanted))
 
     def event(self, ref: str) -> dict[str, Any]:
         """An event by its id or its number, with its `leaf`."""
-        return self._json("GET", f"/audit/events/{quote(ref, safe='')}")
+        return self._json("GET", path("audit", "events", ref))
 
     def export_events(self, form: str = "jsonl", *, reveal: bool = False) -> Iterator[bytes]:
         """The whole log in pieces: jsonl, ocsf, cef or syslog. reveal: with names in clear, which is an event too."""
-        reply = self._request("GET", f"/audit/export?format={quote(form)}&reveal={str(reveal).lower()}", stream=True)
+        reply = self._request("GET", path("audit", "export", format=form, reveal=reveal), stream=True)
         try:
             yield from reply.pieces()
         except ConnectionLostError as error:

@@ -6,8 +6,9 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote, urlsplit
 
 from groundplane.client import launcher
@@ -344,14 +345,21 @@ class Client(Users, Teams, Projects, Tokens, Policies, Quotas, Labels, AuditCall
         stream: bool = False,
         meanwhile: Callable[[], None] | None = None,
     ) -> Reply:
-        """An answer that is no problem. Repeats the request while the control plane goes away under it."""
-        data = None if body is None else wire.encode(self._sent(body))
+        """An answer that is no problem. Repeats the request while the control plane goes away under it.
+
+        body: a document, or what gives the pieces of a tar, anew for each try.
+        """
+        pieces = cast("Callable[[], Iterator[bytes]]", body) if isinstance(body, partial) else None
+        data = None if body is None or pieces else wire.encode(self._sent(body))
         patience = _PATIENCE if self.url is None else _STREAM_PATIENCE if stream else _SHARED_PATIENCE
         limit = time.monotonic() + patience
         while True:
             try:
                 where = path if path.startswith("/auth/") else _PREFIX + path
-                reply = self._connection.request(method, where, data, stream=stream, meanwhile=meanwhile)
+                given, headers = (pieces(), _TAR) if pieces else (data, None)
+                reply = self._connection.request(
+                    method, where, given, headers=headers, stream=stream, meanwhile=meanwhile
+                )
                 if reply.status < 400:
                     return reply
                 problem = reply.read()
@@ -369,18 +377,8 @@ class Client(Users, Teams, Projects, Tokens, Policies, Quotas, Labels, AuditCall
     def _send_folder(self, folder: str) -> str:
         from groundplane.client.uploading import packed
 
-        where = _PREFIX + _path("folders", name=os.path.basename(os.path.realpath(folder)) or "root")  # noqa: PTH119
-        limit = time.monotonic() + _SHARED_PATIENCE
-        while True:
-            try:
-                reply = self._connection.request("POST", where, packed(folder), headers=_TAR)
-                answer = wire.parse(reply.read())
-            except ConnectionLostError as error:
-                self._again(error, limit)
-                continue
-            if reply.status >= 400:
-                raise error_of(answer, reply.status)
-            return answer["folder"]
+        where = _path("folders", name=os.path.basename(os.path.realpath(folder)) or "root")  # noqa: PTH119
+        return self._json("POST", where, partial(packed, folder))["folder"]
 
     def _again(self, error: ConnectionLostError, limit: float) -> None:
         """Prepares the next try; raises Unavailable when the time for it is over."""

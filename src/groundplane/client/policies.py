@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
+
+from groundplane.client.calls import Calls
+from groundplane.client.paths import path
 
 
-class Policies:
+class Policies(Calls):
     """A part of `Client`."""
 
     def policies(self) -> list[dict[str, Any]]:
@@ -16,11 +18,11 @@ class Policies:
 
     def add_policy(self, name: str, text: str) -> dict[str, Any]:
         """Puts a Cedar file in force, in the place of the one of that name."""
-        return self._json("PUT", f"/policies/{quote(name, safe='')}", {"text": text})
+        return self._json("PUT", path("policies", name), {"text": text})
 
     def remove_policy(self, name: str) -> None:
         """Takes a file out of force."""
-        self._json("DELETE", f"/policies/{quote(name, safe='')}")
+        self._json("DELETE", path("policies", name))
 
     def policy_schema(self) -> str:
         """What policies may speak of."""
@@ -42,11 +44,8 @@ class Policies:
 
     def explain(self, ref: str) -> dict[str, Any]:
         """What was decided on a run or an event, and by which rule."""
-        return self._json("GET", f"/policies/explain?{urlencode({'ref': ref})}")
+        return self._json("GET", path("policies", "explain", ref=ref))
 
     def explain_for(self, user: str, action: str, name: str) -> dict[str, Any]:
         """What would be decided now if the user did that to the object of that name."""
-        return self._json("GET", f"/policies/explain?{urlencode({'user': user, 'action': action, 'object': name})}")
-
-    def _json(self, method: str, path: str, body: object = None) -> Any:
-        raise NotImplementedError
+        return self._json("GET", path("policies", "explain", user=user, action=action, object=name))

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from groundplane.client.calls import Calls
 from groundplane.client.paths import path
 
 if TYPE_CHECKING:
     from groundplane.model.accounts import ProjectDocument
 
-T = TypeVar("T")
 
-
-class Projects:
+class Projects(Calls):
     """A part of `Client`."""
-
-    if TYPE_CHECKING:
-
-        def _ask(self, kind: type[T], method: str, path: str, body: object = None) -> T: ...
 
     def projects(self) -> tuple[ProjectDocument, ...]:
         """Every project that belongs to a team."""

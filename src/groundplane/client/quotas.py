@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
+
+from groundplane.client.calls import Calls
 
 if TYPE_CHECKING:
     from groundplane.model.documents import QuotaDocument
 
-T = TypeVar("T")
 
-
-class Quotas:
-    """Part of `Client`."""
-
-    if TYPE_CHECKING:
-
-        def _json(self, method: str, path: str, body: object = None) -> Any: ...
-
-        def _ask(self, kind: type[T], method: str, path: str, body: object = None) -> T: ...
+class Quotas(Calls):
+    """A part of `Client`."""
 
     def quotas(self) -> tuple[QuotaDocument, ...]:
         """Every quota with its use."""

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import binascii
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from groundplane.client.calls import Calls
 from groundplane.client.paths import path
 from groundplane.model.connections import check_name as check_connection
 from groundplane.model.secrets import check_name as check_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from groundplane.model import documents
 
-T = TypeVar("T")
 
-
-class Secrets:
+class Secrets(Calls):
     """A part of `Client`."""
-
-    if TYPE_CHECKING:
-
-        def _ask(self, kind: type[T], method: str, path: str, body: object = None) -> T: ...
-
-        def _json(
-            self, method: str, path: str, body: object = None, *, meanwhile: Callable[[], None] | None = None
-        ) -> Any: ...
 
     def secrets(self) -> tuple[documents.SecretDocument, ...]:
         """Every secret, without its value."""

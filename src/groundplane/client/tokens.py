@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from groundplane.client.calls import Calls
 from groundplane.client.paths import path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from groundplane.model.accounts import TokenDocument
 
-T = TypeVar("T")
 
-
-class Tokens:
+class Tokens(Calls):
     """A part of `Client`."""
-
-    if TYPE_CHECKING:
-
-        def _ask(self, kind: type[T], method: str, path: str, body: object = None) -> T: ...
-
-        def _json(
-            self, method: str, path: str, body: object = None, *, meanwhile: Callable[[], None] | None = None
-        ) -> Any: ...
 
     def tokens(self) -> tuple[TokenDocument, ...]:
         """Those that were not revoked, the newest first."""

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from groundplane.client.calls import Calls
 from groundplane.client.paths import path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
+    from collections.abc import Mapping
 
     from groundplane.model.accounts import UserDocument, WhoDocument
 
-T = TypeVar("T")
 
-
-class Users:
+class Users(Calls):
     """A part of `Client`."""
-
-    if TYPE_CHECKING:
-
-        def _ask(self, kind: type[T], method: str, path: str, body: object = None) -> T: ...
-
-        def _json(
-            self, method: str, path: str, body: object = None, *, meanwhile: Callable[[], None] | None = None
-        ) -> Any: ...
 
     def whoami(self) -> WhoDocument:
         """For whom this client acts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,24 +43,26 @@ def warm(platform: Platform) -> None:
 
 def decide(platform: Platform, connection: Connection, actor: Actor, action: str, on: Resource | Launch) -> Decision:
     """Whether the actor may do it, and by which rule."""
-    who = principal(connection, actor, action, lambda: roles_in(connection, actor, on.team))
+    who = principal(connection, actor, action, on.team)
     return rules(platform, connection).decide(who, action, on)
 
 
-def principal(connection: Connection, actor: Actor, action: str, roles: Callable[[], frozenset[str]]) -> Principal:
-    """The actor as policies see it. An account that is not there any more, or is disabled, has no role."""
+def principal(connection: Connection, actor: Actor, action: str, team: str | None) -> Principal:
+    """The actor as policies see it, with the roles that it has in the team; none without one. An account that is not
+    there any more, or is disabled, has no role."""
     outside = not _in_scope(actor, action)
     if actor.kind not in ACCOUNTS:
         return Principal(actor.name, actor.kind, methods=actor.methods, level=actor.level, out_of_scope=outside)
     found = rights.account(connection, actor.name)
     if found is None:
         return Principal(actor.name, "unknown", methods=actor.methods, level=actor.level, out_of_scope=outside)
+    held = rights.memberships(connection, actor.name)
     attributes = {name: str(value) for name, value in json.loads(found.attributes).items()}
     return Principal(
         name=actor.name,
         kind=found.kind,
-        roles=roles(),
-        teams=frozenset(team for team, _ in rights.memberships(connection, actor.name)),
+        roles=frozenset() if team is None else _roles_in(connection, held, team),
+        teams=frozenset(name for name, _ in held),
         training=_words(attributes.pop("training", "")),
         clearance=_words(attributes.pop("clearance", "")),
         methods=actor.methods,
@@ -70,10 +72,10 @@ def principal(connection: Connection, actor: Actor, action: str, roles: Callable
     )
 
 
-def roles_in(connection: Connection, actor: Actor, team: str) -> frozenset[str]:
-    """The roles that the actor has in the team, or in one above it: the platform's are had in all."""
+def _roles_in(connection: Connection, held: Sequence[tuple[str, str]], team: str) -> frozenset[str]:
+    """The roles of these that count in the team: its own, those of teams above it, and the platform's."""
     above = {PLATFORM_TEAM} if team in ("", PLATFORM_TEAM) else {PLATFORM_TEAM, *rights.ancestors(connection, team)}
-    return frozenset(role for at, role in rights.memberships(connection, actor.name) if at in above)
+    return frozenset(role for at, role in held if at in above)
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def decide(
     """What the policies say of each step. made: see `labels.made_in`."""
     row = teams.project(connection, plan.pipeline.project)
     team = row.team if row is not None else ""
-    who = gate.principal(connection, actor, ACTION, lambda: gate.roles_in(connection, actor, team))
+    who = gate.principal(connection, actor, ACTION, team)
     rules = gate.rules(platform, connection)
     same: dict[Launch, list[str]] = {}
     for step, launch in _launches(connection, plan, team, made):

@@ -137,7 +137,7 @@ def explain_for(platform: Platform, actor: Actor, user: str, action: str, object
         may = gate.decide(platform, connection, actor, "policy.explain", Resource("policy", Person(user), on.team))
         if account is not None:
             him = Actor(user, account.kind)
-            who = gate.principal(connection, him, action, lambda: gate.roles_in(connection, him, on.team))
+            who = gate.principal(connection, him, action, on.team)
             found = gate.rules(platform, connection).decide(who, action, on)
     if not may.allowed:
         gate.require(platform, actor, "policy.explain", Resource("policy", Person(user), on.team))

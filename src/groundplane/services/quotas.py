@@ -18,10 +18,10 @@ from groundplane.model.reasons import Reason
 from groundplane.services import gate, licences, shares
 from groundplane.services.access import Actor
 from groundplane.services.notices import WORK
-from groundplane.services.objects import Resource
+from groundplane.services.objects import PLATFORM_TEAM, Resource
 from groundplane.services.plans import RunPlan
 from groundplane.services.platform import Platform
-from groundplane.services.shares import EXCEEDED, ROOT, SEATS, WHOLE, Asked, Quota
+from groundplane.services.shares import EXCEEDED, SEATS, WHOLE, Asked, Quota
 from groundplane.store import quotas, runs, teams
 
 OVER = ("queue", "deny")
@@ -134,12 +134,12 @@ def _owner(connection: Connection, name: str, known: Collection[tuple[str, str]]
     if rest and said in ("team", "project"):
         kind, own = said, rest
     else:
-        is_team = name == ROOT or teams.by_name(connection, name) is not None or ("team", name) in known
+        is_team = name == PLATFORM_TEAM or teams.by_name(connection, name) is not None or ("team", name) in known
         is_project = teams.project(connection, name) is not None or ("project", name) in known
         if is_team and is_project:
             raise Invalid(f"{name!r} is a team and a project", hint=f"write team:{name} or project:{name}")
         kind, own = ("team" if is_team else "project"), name
-    if kind == "team" and own != ROOT and teams.by_name(connection, own) is None and (kind, own) not in known:
+    if kind == "team" and own != PLATFORM_TEAM and teams.by_name(connection, own) is None and (kind, own) not in known:
         raise NotFound(f"there is no team {own!r}", hint="`ground teams list` shows them")
     if not _NAME.fullmatch(own):
         raise Invalid(f"{own!r} is no name of a team or project", hint="write the name of one, like gpus=4 behind it")

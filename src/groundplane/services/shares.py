@@ -9,11 +9,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection
 
 from groundplane.model.reasons import Reason
+from groundplane.services.objects import PLATFORM_TEAM
 from groundplane.store import quotas, teams
 
 EXCEEDED = "quota_exceeded"
-ROOT = "platform"
-"""The team that all others lie below: its quota is that of everything, of projects without a team too."""
 WHOLE = 1000
 """Amounts are thousandths: a task may ask for half a CPU."""
 SEATS = "seats:"
@@ -49,7 +48,7 @@ class Quota:
         """Whether work of that project counts."""
         if self.kind == "project":
             return project == self.name
-        return self.name == ROOT or team in self.teams
+        return self.name == PLATFORM_TEAM or team in self.teams
 
     def of(self, asked: Any, *, begins: bool = False) -> int:
         """How much of it that would take. asked: as `Asked`. begins: it is the first of its run."""
@@ -123,7 +122,11 @@ class Shares:
             quotas.needing(
                 quota.resource,
                 quota.kind,
-                [quota.name] if quota.kind == "project" else None if quota.name == ROOT else sorted(quota.teams),
+                [quota.name]
+                if quota.kind == "project"
+                else None
+                if quota.name == PLATFORM_TEAM
+                else sorted(quota.teams),
             )
             for quota in self.quotas
             if quota.full

@@ -123,11 +123,10 @@ def _user(connection: Connection, name: str) -> Any:
 
 
 def _document(connection: Connection, row: Any) -> TeamDocument:
-    above = teams.with_ancestors(connection, row.name)
     members = teams.members_of(connection, row.id)
     return TeamDocument(
         name=row.name,
-        parent=above[1] if len(above) > 1 else None,
+        parent=teams.parent_of(connection, row),
         members=tuple(MemberDocument(each.user, each.role, each.origin) for each in members),
         projects=tuple(teams.projects_of(connection, [row.name])),
         created_at=iso(row.created_at) or "",

@@ -17,7 +17,7 @@ from groundplane.services import audit, gate, passwords
 from groundplane.services.access import PLATFORM, Actor
 from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform, iso, now
-from groundplane.store import teams, users
+from groundplane.store import rights, users
 
 NAME = re.compile(r"[A-Za-z0-9][\w.@+-]{0,62}", re.ASCII)
 _LONGEST = 254
@@ -108,7 +108,7 @@ def whoami(platform: Platform, actor: Actor) -> WhoDocument:
         return WhoDocument(actor.name, "", actor.email, (), ("owner",))
     with platform.database.read() as connection:
         row = _known(connection, actor.name)
-        found = teams.memberships(connection, actor.name)
+        found = sorted(rights.memberships(connection, actor.name))
     member_of = tuple(dict.fromkeys(team for team, _ in found))
     return WhoDocument(row.name, row.full_name, row.email, member_of, tuple(sorted({role for _, role in found})))
 

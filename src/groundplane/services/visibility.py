@@ -95,7 +95,7 @@ class Sight:
         for team, role in rights.memberships(self._connection, own):
             held.setdefault(team, set()).add(role)
         lines = rights.lines(self._connection)
-        base = gate.principal(self._connection, self._actor, SEE, frozenset)
+        base = gate.principal(self._connection, self._actor, SEE, None)
         wide = rules.is_firms(SEE, permits=True) or self._actor.kind not in gate.ACCOUNTS
         created: set[tuple[str, str]] = set()
         for row in rights.created(self._connection):

@@ -24,20 +24,14 @@ def by_name(connection: Connection, name: str) -> Any | None:
     return connection.execute(select(teams).where(teams.c.name == name)).first()
 
 
+def parent_of(connection: Connection, team: Any) -> str | None:
+    """The name of the team above it."""
+    return connection.execute(select(teams.c.name).where(teams.c.id == team.parent_id)).scalar_one_or_none()
+
+
 def listing(connection: Connection) -> Sequence[Any]:
     """id, name, parent_id, created_at of each, by name."""
     return connection.execute(select(teams).order_by(teams.c.name)).all()
-
-
-def with_ancestors(connection: Connection, name: str) -> list[str]:
-    """The team's name and those of all above it, itself first; [] when there is none of that name."""
-    rows = {row.id: row for row in listing(connection)}
-    row = next((row for row in rows.values() if row.name == name), None)
-    found: list[str] = []
-    while row is not None:
-        found.append(row.name)
-        row = rows.get(row.parent_id)
-    return found
 
 
 def add_member(connection: Connection, team_id: int, user_id: int, role: str, origin: str) -> None:
@@ -66,24 +60,6 @@ def joined(connection: Connection, user_id: int, origin: str) -> dict[str, int]:
     query = select(teams.c.name, teams.c.id).join(members, members.c.team_id == teams.c.id)
     rows = connection.execute(query.where((members.c.user_id == user_id) & (members.c.origin == origin)))
     return {row.name: row.id for row in rows}
-
-
-def memberships(connection: Connection, user: str) -> list[tuple[str, str]]:
-    """(team, role) of the user of that name, those of teams above not spelt out."""
-    query = (
-        select(teams.c.name, members.c.role)
-        .join(members, members.c.team_id == teams.c.id)
-        .join(users, users.c.id == members.c.user_id)
-        .where(users.c.name == user)
-        .order_by(teams.c.name, members.c.role)
-    )
-    return list(dict.fromkeys((row.name, row.role) for row in connection.execute(query)))
-
-
-def roles_in(connection: Connection, user: str, team: str) -> frozenset[str]:
-    """The roles that the user has in that team: its own and those of the teams above it."""
-    above = frozenset(with_ancestors(connection, team))
-    return frozenset(role for name, role in memberships(connection, user) if name in above)
 
 
 def project(connection: Connection, name: str) -> Any | None:
