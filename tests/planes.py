@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from groundplane.drivers.local import LocalDriver
 from groundplane.drivers.scripted import ScriptedDriver
@@ -16,7 +19,7 @@ from groundplane.model.documents import Context, RerunRequest, RunDocument, RunR
 from groundplane.model.errors import Unavailable
 from groundplane.model.ids import new_id
 from groundplane.model.states import FINAL
-from groundplane.services import leases, logs, runs
+from groundplane.services import claims, leases, logs, runs
 from groundplane.services.access import Actor
 from groundplane.services.platform import Platform
 from groundplane.spi.driver import Changes, Driver
@@ -26,6 +29,30 @@ from groundplane.store.database import Database
 ME = Actor("tester", "owner")
 PATIENCE = 30.0
 _LOOK = 0.2
+
+
+HOWEVER_IT_ENDS = {
+    "failed": {"exit": 1},
+    "killed": {"signal": 9},
+    "lost": {"lost": True},
+    "refused": {"refuse": "start_failed"},
+    "timeout": {"reason": ["timeout", "too long"]},
+}
+"""What the scripted driver plays: each way in which an attempt ends without success."""
+
+
+def claims_within(seconds: float, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How often a control plane of this process looks for ready tasks meanwhile."""
+    turns: list[int] = []
+    claim = claims.claim
+
+    def counted(*of: Any) -> Any:
+        turns.append(1)
+        return claim(*of)
+
+    monkeypatch.setattr(claims, "claim", counted)
+    threading.Event().wait(seconds)
+    return len(turns)
 
 
 class Shared(ScriptedDriver):

@@ -35,11 +35,14 @@ class Ground:
         return path
 
     def __call__(
-        self, *words: str, code: int | None = 0, cwd: Path | None = None, patience: float = 120, **env: str
-    ) -> subprocess.CompletedProcess[str]:
+        self, *words: str, code: int | None = 0, cwd: Path | None = None, patience: float = 120, given: bytes = b"",
+        **env: str,
+    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        """given: its standard input."""
         done = subprocess.run(
-            [BIN / "ground", *words], env={**self.env, **env}, cwd=cwd or self.work, stdin=subprocess.DEVNULL,
-            capture_output=True, timeout=patience, encoding="utf-8", errors="surrogateescape",
+            [BIN / "ground", *words], env={**self.env, **env}, cwd=cwd or self.work,
+            input=given.decode(errors="surrogateescape"), capture_output=True, timeout=patience, encoding="utf-8",
+            errors="surrogateescape",
         )  # fmt: skip
         assert code is None or done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
         return done
@@ -52,6 +55,12 @@ class Ground:
             [BIN / "ground", *words], env={**self.env, **env}, cwd=self.work, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+
+    def put_secret(self, name: str, value: str | bytes, *words: str, code: int = 0) -> str:
+        """Sets a secret; what is said."""
+        given = value if isinstance(value, bytes) else value.encode()
+        done = self("secrets", "set", name, *words, given=given, code=code)
+        return done.stdout + done.stderr
 
     def pid(self) -> int:
         return int(self.json("status")["pid"])

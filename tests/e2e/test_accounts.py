@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.chromium import Chromium, chromium
-from tests.e2e.cli_ground import BIN, Ground
+from tests.e2e.cli_ground import Ground
 from tests.oidc_provider import Browser, free_port
 from tests.parts import require
 
@@ -27,14 +27,6 @@ def ground(tmp_path: Path) -> Iterator[Ground]:
     made = Ground(tmp_path)
     yield made
     made.close()
-
-
-def typed(ground: Ground, *words: str, text: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-    """A command with something on its standard input."""
-    done = subprocess.run([BIN / "ground", *words], env={**ground.env, **env}, cwd=ground.work, input=text,
-                          capture_output=True, text=True, timeout=120)  # fmt: skip
-    assert done.returncode == code, done.stderr
-    return done
 
 
 def up(ground: Ground, *words: str, **env: str) -> str:
@@ -96,9 +88,9 @@ def test_beyond_loopback_nothing_listens_before_somebody_can_log_in(ground: Grou
     pid = ground.pid()
     ground("up", "--host", "0.0.0.0", "--port", str(port), code=2)
     assert ground.pid() == pid, "the one that ran was left alone"
-    typed(ground, "users", "create", "admin", "--password", text=WORD + "\n")
+    ground("users", "create", "admin", "--password", given=f"{WORD}\n".encode())
     ground("up", "--host", "0.0.0.0", "--port", str(port))
-    typed(ground, "login", "--user", "admin", text=WORD, GROUND_URL=f"http://127.0.0.1:{port}")
+    ground("login", "--user", "admin", given=WORD.encode(), GROUND_URL=f"http://127.0.0.1:{port}")
     assert ground("whoami", GROUND_URL=f"http://127.0.0.1:{port}").stdout.startswith("user  admin")
 
 
@@ -123,7 +115,7 @@ def logged_in(browser: Browser, url: str, name: str = "admin", password: str = W
 
 
 def test_the_page_lets_in_by_a_local_password_and_out_again(ground: Ground, browser: Browser) -> None:
-    typed(ground, "users", "create", "admin", "--password", text=WORD + "\n")
+    ground("users", "create", "admin", "--password", given=f"{WORD}\n".encode())
     url = up(ground)
     page = browser.get(url + "/")
     assert page.status_code == 401 and 'type="password"' in page.text
@@ -150,7 +142,7 @@ def test_the_page_lets_in_by_a_local_password_and_out_again(ground: Ground, brow
 
 
 def test_the_limits_of_sessions_and_logins_are_settings(ground: Ground, browser: Browser) -> None:
-    typed(ground, "users", "create", "admin", "--password", text=WORD + "\n")
+    ground("users", "create", "admin", "--password", given=f"{WORD}\n".encode())
     url = up(ground, GROUND_SESSION_IDLE="2", GROUND_LOGIN_FAILURES="2", GROUND_LOGIN_LOCKOUT="2")
     assert logged_in(browser, url).status_code == 303
     assert browser.get(f"{url}/api/v1/whoami").status_code == 200
@@ -205,7 +197,7 @@ def test_it_speaks_tls_over_tcp_alone(ground: Ground, tmp_path: Path) -> None:
 def test_the_page_in_a_real_browser(ground: Ground, tmp_path: Path) -> None:
     """Chromium logs in and out, and complains about nothing that the page's own rules forbid."""
     require("chromium")
-    typed(ground, "users", "create", "admin", "--password", "--email", "a@x.example", text=WORD + "\n")
+    ground("users", "create", "admin", "--password", "--email", "a@x.example", given=f"{WORD}\n".encode())
     url = up(ground)
     with chromium(tmp_path) as browser:
         browser.open(f"{url}/auth/login")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import psycopg
 import pyarrow.parquet
 import pytest
 
-from tests.e2e.cli_ground import BIN, Ground, until
+from tests.e2e.cli_ground import Ground, until
 from tests.parts import require
 from tests.postgres import Postgres
 
@@ -65,22 +64,13 @@ def ground(home: Ground, tmp_path: Path) -> Ground:
     return home
 
 
-def put(ground: Ground, name: str, value: str | bytes, *words: str) -> None:
-    """Sets a secret."""
-    data = value if isinstance(value, bytes) else value.encode()
-    subprocess.run(
-        [BIN / "ground", "secrets", "set", name, *words], env=ground.env, cwd=ground.work, input=data, check=True,
-        capture_output=True, timeout=60,
-    )  # fmt: skip
-
-
 def url(database: Postgres, user: str) -> str:
     return f"postgresql://{user}@127.0.0.1:{database.port}/warehouse"
 
 
 def connect(ground: Ground, database: Postgres, user: str = "plain") -> None:
     """The connection `warehouse`, as that user."""
-    put(ground, f"{user}-password", PASSWORDS[user])
+    ground.put_secret(f"{user}-password", PASSWORDS[user])
     ground("connections", "add", "warehouse", url(database, user), "--password-secret", f"{user}-password")
 
 
@@ -235,7 +225,7 @@ def test_what_a_query_cannot_have_is_told(ground: Ground, database: Postgres, sq
 
 
 def test_a_wrong_password_and_a_server_that_is_away(ground: Ground, database: Postgres) -> None:
-    put(ground, "wrong", "not-the-password")
+    ground.put_secret("wrong", "not-the-password")
     ground("connections", "add", "warehouse", url(database, "plain"), "--password-secret", "wrong")
     assert "password authentication failed" in ground("connections", "check", "warehouse", code=3).stdout
     ground("connections", "add", "away", "postgresql://plain@127.0.0.1:1/warehouse", "--password-secret", "wrong")
@@ -285,7 +275,7 @@ def test_an_address_that_is_none(ground: Ground, address: str, says: str) -> Non
 
 
 def test_a_bucket_in_the_words_of_fsspec(ground: Ground) -> None:
-    put(ground, "lake-key", 'kéy "quoted"')
+    ground.put_secret("lake-key", 'kéy "quoted"')
     address = "s3://AKID@lake/raw?endpoint_url=http%3A%2F%2F127.0.0.1%3A9000&region=eu-north-1"
     ground("connections", "add", "lake", address, "--password-secret", "lake-key")
     ground.write(

@@ -19,7 +19,7 @@ from groundplane.oci.address import Address
 from groundplane.oci.engine import Engine
 from tests.docker_drill import Daemon, daemon, tiny_image
 from tests.e2e import cli_ground
-from tests.e2e.cli_ground import BIN, Ground
+from tests.e2e.cli_ground import Ground
 
 
 def until(condition: Callable[[], Any]) -> Any:
@@ -47,17 +47,6 @@ def ground(home: Ground, tmp_path: Path) -> Ground:
     return home
 
 
-def put(ground: Ground, name: str, value: str | bytes, *words: str, code: int = 0) -> str:
-    """Sets a secret; what is said."""
-    data = value if isinstance(value, bytes) else value.encode()
-    done = subprocess.run(
-        [BIN / "ground", "secrets", "set", name, *words], env=ground.env, cwd=ground.work, input=data,
-        capture_output=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done
-    return (done.stdout + done.stderr).decode()
-
-
 def step(ground: Ground, script: str, more: str, *, project: str = "trial") -> None:
     ground.write("use.sh", script)
     ground.write(
@@ -69,9 +58,9 @@ def step(ground: Ground, script: str, more: str, *, project: str = "trial") -> N
 
 
 def test_a_secret_is_set_listed_without_its_value_and_forgotten(ground: Ground) -> None:
-    put(ground, "one", "first-value-of-one")
-    assert "version 2" in put(ground, "one", "second-value-of-one")
-    put(ground, "one", "value-for-trial", "--project", "trial")
+    ground.put_secret("one", "first-value-of-one")
+    assert "version 2" in ground.put_secret("one", "second-value-of-one")
+    ground.put_secret("one", "value-for-trial", "--project", "trial")
     listed = ground("secrets", "list", "--json").stdout
     mine = [each for each in json.loads(listed) if each["name"] == "one"]
     assert [(each["project"], each["version"]) for each in mine] == [(None, 2), ("trial", 1)]
@@ -83,15 +72,15 @@ def test_a_secret_is_set_listed_without_its_value_and_forgotten(ground: Ground) 
 
 
 def test_what_is_no_secret_is_refused(ground: Ground) -> None:
-    assert "is empty" in put(ground, "none", "", code=2)
-    assert "no name for a secret" in put(ground, "a/b", "x", code=2)
-    assert "more than 65536" in put(ground, "large", "x" * 65537, code=2)
-    assert "no name of a project" in put(ground, "one", "x", "--project", "a b", code=2)
+    assert "is empty" in ground.put_secret("none", "", code=2)
+    assert "no name for a secret" in ground.put_secret("a/b", "x", code=2)
+    assert "more than 65536" in ground.put_secret("large", "x" * 65537, code=2)
+    assert "no name of a project" in ground.put_secret("one", "x", "--project", "a b", code=2)
 
 
 def test_a_projects_own_goes_before_that_of_all(ground: Ground) -> None:
-    put(ground, "whose", "value-of-everybody")
-    put(ground, "whose", "value-of-trial", "--project", "trial")
+    ground.put_secret("whose", "value-of-everybody")
+    ground.put_secret("whose", "value-of-trial", "--project", "trial")
     for project, length in (("trial", "value-of-trial"), ("other", "value-of-everybody")):
         step(ground, 'printf %s "$WHOSE" | wc -c\n', 'secrets = { WHOSE = "whose" }', project=project)
         assert ground("run", ".").stdout.split() == [str(len(length))]
@@ -103,7 +92,7 @@ def test_a_missing_secret_is_told_before_anything_starts(ground: Ground) -> None
         said = ground(command, ".", code=2).stderr
         assert "there is no secret 'not-there' for project 'trial'" in said
         assert "ground secrets set not-there" in said
-    put(ground, "binary", b"\0\1")
+    ground.put_secret("binary", b"\0\1")
     step(ground, "true\n", 'secrets = { TOKEN = "binary" }')
     assert "secret binary holds a NUL" in ground("run", ".", code=2).stderr
 
@@ -131,7 +120,7 @@ def test_keys_that_cannot_be(ground: Ground, more: str, says: str) -> None:
 
 def test_a_file_has_the_bytes_that_were_given_and_is_no_output(ground: Ground) -> None:
     given = bytes(range(256))
-    put(ground, "bytes", given)
+    ground.put_secret("bytes", given)
     step(
         ground,
         "sha256sum < deep/all.bin > sum.out; cp deep/all.bin mine.bin; chmod 600 deep/all.bin\n",
@@ -157,7 +146,7 @@ def test_a_file_has_the_bytes_that_were_given_and_is_no_output(ground: Ground) -
 
 
 def test_a_script_of_its_own_and_its_reason_hide_it_too(ground: Ground) -> None:
-    put(ground, "token", TOKEN + "\n")
+    ground.put_secret("token", TOKEN + "\n")
     step(ground, 'echo "cannot use $TOKEN" >&2\nexit 3\n', 'secrets = { TOKEN = "token" }')
     run = ground.json("run", ".", code=1)
     assert "***" in run["reason"]["message"]
@@ -166,7 +155,7 @@ def test_a_script_of_its_own_and_its_reason_hide_it_too(ground: Ground) -> None:
 
 
 def test_a_link_that_the_work_puts_in_its_way_is_not_followed(ground: Ground, tmp_path: Path) -> None:
-    put(ground, "token", TOKEN)
+    ground.put_secret("token", TOKEN)
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "key").write_text("not yours")
@@ -180,10 +169,10 @@ def test_a_link_that_the_work_puts_in_its_way_is_not_followed(ground: Ground, tm
 
 
 def test_a_new_value_does_not_run_again_what_was_done(ground: Ground) -> None:
-    put(ground, "rotated", "first-rotated-value")
+    ground.put_secret("rotated", "first-rotated-value")
     step(ground, "echo done > out.txt\n", 'secrets = { TOKEN = "rotated" }\noutputs = ["out.txt"]')
     assert ground.json("run", ".")["tasks"][0]["reused"] is False
-    put(ground, "rotated", "second-rotated-value")
+    ground.put_secret("rotated", "second-rotated-value")
     assert ground.json("run", ".")["tasks"][0]["reused"] is True
     step(ground, "echo done > out.txt\n", 'secrets = { OTHER = "rotated" }\noutputs = ["out.txt"]')
     assert ground.json("run", ".")["tasks"][0]["reused"] is False
@@ -255,8 +244,8 @@ def docker(ground: Ground, tmp_path: Path) -> Iterator[Daemon]:
 
 
 def plant(ground: Ground) -> None:
-    put(ground, "planted", TOKEN)
-    put(ground, "planted-key", KEY)
+    ground.put_secret("planted", TOKEN)
+    ground.put_secret("planted-key", KEY)
 
 
 def started(ground: Ground, *words: str) -> subprocess.Popen[bytes]:
@@ -330,8 +319,8 @@ def look_everywhere(ground: Ground) -> None:
 
 
 def test_a_row_in_anothers_place_is_not_opened(ground: Ground) -> None:
-    put(ground, "mine", "value-of-mine")
-    put(ground, "theirs", "value-of-theirs")
+    ground.put_secret("mine", "value-of-mine")
+    ground.put_secret("theirs", "value-of-theirs")
     ground.close()
     with sqlite3.connect(ground.home / "ground.db") as database:
         (theirs,) = database.execute("SELECT sealed, wrapped FROM secrets WHERE name = 'theirs'")
@@ -339,12 +328,12 @@ def test_a_row_in_anothers_place_is_not_opened(ground: Ground) -> None:
     step(ground, "true\n", 'secrets = { MINE = "mine" }')
     said = ground("run", ".", code=3).stderr
     assert "secret mine cannot be opened: somebody has changed it" in said
-    put(ground, "mine", "value-of-mine")
+    ground.put_secret("mine", "value-of-mine")
     ground("run", ".")
 
 
 def test_another_key_opens_nothing_and_says_so(ground: Ground, tmp_path: Path) -> None:
-    put(ground, "kept", "value-of-kept")
+    ground.put_secret("kept", "value-of-kept")
     ground.close()
     key = tmp_path / "key"
     key.write_bytes(os.urandom(32))
@@ -354,7 +343,7 @@ def test_another_key_opens_nothing_and_says_so(ground: Ground, tmp_path: Path) -
     try:
         said = ground("run", ".", code=3).stderr
         assert re.search(r"secret kept was sealed by key [0-9a-f]{16}, and this control plane has key", said)
-        put(ground, "kept", "value-of-kept")
+        ground.put_secret("kept", "value-of-kept")
         ground("run", ".")
         ground.close()
         key.chmod(0o644)
@@ -365,7 +354,7 @@ def test_another_key_opens_nothing_and_says_so(ground: Ground, tmp_path: Path) -
 
 
 def test_what_was_removed_before_it_began_ends_the_task_and_nothing_else(ground: Ground) -> None:
-    put(ground, "short-lived", "value-of-short-lived")
+    ground.put_secret("short-lived", "value-of-short-lived")
     ground.write("wait.sh", "while [ ! -e go ]; do sleep 0.02; done\n")
     ground.write("use.sh", "true\n")
     gate = ground.work / "gate"

@@ -19,7 +19,7 @@ from groundplane.services.platform import Platform
 from groundplane.spi.launch import Launch
 from groundplane.store import licences as pools
 from groundplane.store.database import Database
-from tests.planes import ME, Ground, Shared, states, task
+from tests.planes import HOWEVER_IT_ENDS, ME, Ground, Shared, claims_within, states, task
 from tests.postgres import Postgres
 
 FIT = '[pipelines.p.steps.fit]\ncommand = ["/fake/fit"]\n'
@@ -131,25 +131,12 @@ def test_those_that_wait_hold_up_nobody_and_cost_no_turns(ground: Ground, monkey
     assert after.state == "succeeded"
     ground.until(lambda: pool(ground).waiting == 100, lambda: str(pool(ground)))
     until_waiting(ground, crowd, f"1 of 1 taken by run {first}", "fit[99]")
-    turns: list[int] = []
-    claim = claims.claim
-
-    def counted(*of: Any) -> Any:
-        turns.append(1)
-        return claim(*of)
-
-    monkeypatch.setattr(claims, "claim", counted)
-    threading.Event().wait(0.8)
-    assert len(turns) < 10
+    assert claims_within(0.8, monkeypatch) < 10
     ground.cancel(crowd)
     ground.cancel(first)
 
 
-@pytest.mark.parametrize(
-    "script",
-    [{"exit": 1}, {"signal": 9}, {"lost": True}, {"refuse": "start_failed"}, {"reason": ["timeout", "too long"]}],
-    ids=["failed", "killed", "lost", "refused", "timeout"],
-)
+@pytest.mark.parametrize("script", HOWEVER_IT_ENDS.values(), ids=HOWEVER_IT_ENDS)
 def test_however_an_attempt_ends_its_seat_is_free(ground: Ground, script: dict[str, Any]) -> None:
     seats(ground, 1)
     ground.play(fit=script)

@@ -18,7 +18,7 @@ from groundplane.model.errors import Denied, GroundError, Invalid, NotFound
 from groundplane.model.ids import new_id
 from groundplane.model.reasons import Reason
 from groundplane.model.resources import Resources
-from groundplane.services import backends, claims, forecasts, licences, quotas, runs
+from groundplane.services import backends, forecasts, licences, quotas, runs
 from groundplane.services.access import Actor
 from groundplane.services.audit import views
 from groundplane.services.platform import now
@@ -26,7 +26,7 @@ from groundplane.store import teams, users
 from groundplane.store.account_tables import projects
 from groundplane.store.database import sqlite_url
 from tests.integration.agent_bench import agents_of
-from tests.planes import ME, Ground, Shared, task
+from tests.planes import HOWEVER_IT_ENDS, ME, Ground, Shared, claims_within, task
 
 FIT = '[pipelines.p.steps.fit]\ncommand = ["/fake/fit"]\nresources = { gpus = %d }\n'
 FAN = FIT + "for_each = { n = [%s] }\n"
@@ -163,25 +163,12 @@ def test_those_that_wait_cost_no_turns(ground: Ground, monkeypatch: pytest.Monke
     crowd = ground.submit(fan(300))
     assert ground.run(PLAIN).state == "succeeded"
     ground.until(lambda: quota(ground).waiting == 300, lambda: str(quota(ground)))
-    turns: list[int] = []
-    claim = claims.claim
-
-    def counted(*of: Any) -> Any:
-        turns.append(1)
-        return claim(*of)
-
-    monkeypatch.setattr(claims, "claim", counted)
-    threading.Event().wait(0.8)
-    assert len(turns) < 10
+    assert claims_within(0.8, monkeypatch) < 10
     ground.cancel(crowd)
     ground.cancel(first)
 
 
-@pytest.mark.parametrize(
-    "script",
-    [{"exit": 1}, {"signal": 9}, {"lost": True}, {"refuse": "start_failed"}, {"reason": ["timeout", "too long"]}],
-    ids=["failed", "killed", "lost", "refused", "timeout"],
-)
+@pytest.mark.parametrize("script", HOWEVER_IT_ENDS.values(), ids=HOWEVER_IT_ENDS)
 def test_however_an_attempt_ends_its_part_is_given_back(ground: Ground, script: dict[str, Any]) -> None:
     put(ground, gpus=1, cpus=1, runs=1)
     ground.play(fit=script)
