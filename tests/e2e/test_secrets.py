@@ -10,6 +10,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -295,7 +296,7 @@ def look_everywhere(ground: Ground) -> None:
     until(lambda: not list((ground.home / "work").rglob("key.pem")))
     look_at_files(ground.home)
     look_at_processes()
-    with sqlite3.connect(f"file:{ground.home / 'ground.db'}?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{ground.home / 'ground.db'}?mode=ro", uri=True)) as database:
         for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             for row in database.execute(f'SELECT * FROM "{table}"'):
                 assert_clean(b"\0".join(v if isinstance(v, bytes) else str(v).encode() for v in row), table)
@@ -322,7 +323,7 @@ def test_a_row_in_anothers_place_is_not_opened(ground: Ground) -> None:
     ground.put_secret("mine", "value-of-mine")
     ground.put_secret("theirs", "value-of-theirs")
     ground.close()
-    with sqlite3.connect(ground.home / "ground.db") as database:
+    with closing(sqlite3.connect(ground.home / "ground.db")) as database, database:
         (theirs,) = database.execute("SELECT sealed, wrapped FROM secrets WHERE name = 'theirs'")
         database.execute("UPDATE secrets SET sealed = ?, wrapped = ? WHERE name = 'mine'", theirs)
     step(ground, "true\n", 'secrets = { MINE = "mine" }')
