@@ -218,9 +218,9 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise Invalid(f"{file} is no text", hint="a Cedar file is UTF-8") from error
+        raise Invalid(f"{file} is no text", hint="save it as UTF-8") from error
     except OSError as error:
-        raise Invalid(f"{file} cannot be read: {error.strerror}", hint="name a file of policies") from error
+        raise Invalid(f"{file} cannot be read: {error.strerror}", hint="name a file that you can read") from error
 
 
 def _yaml(file: Path) -> dict[str, Any]:
