@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from groundplane.model.errors import Invalid
+from groundplane.services.mentions import Looked, looked, mentions
 from groundplane.services.objects import Launch, Principal, Resource
 
 _FILES = Path(__file__).parent / "policy_files"
@@ -57,13 +58,26 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """name: its @id, else FILE:LINE. effect: permit or forbid. actions: that it may concern; None: every one."""
+    """name: its @id, else FILE:LINE. effect: permit or forbid. actions: that it may concern; None: every one.
+    mentions: what it looks at."""
 
     name: str
     file: str
     text: str
     effect: str
     actions: frozenset[str] | None
+    mentions: frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Concerned:
+    """What may concern one action. names: of the policies, in their order. who, on: what they look at, of the actor and
+    of either kind of object."""
+
+    policies: Any
+    names: list[str]
+    who: Looked
+    on: Mapping[type, Looked]
 
 
 class Rules:
@@ -71,17 +85,20 @@ class Rules:
 
     def __init__(self, files: Sequence[PolicyFile]) -> None:
         self._rules = [rule for file in (PolicyFile(ROLES, shipped(ROLES)), *files) for rule in _read(file)]
-        self._by_action: dict[str, tuple[Any, list[str]]] = {}
-        self._known: dict[tuple[Principal, str, Resource | Launch], Decision] = {}
+        self._by_action: dict[str, _Concerned] = {}
+        self._known: dict[tuple[str, type, Any, Any], Decision] = {}
 
     def decide(self, who: Principal, action: str, on: Resource | Launch) -> Decision:
-        """A decision depends on nothing else, so one that was made before is made."""
-        key = who, action, on
+        """A decision depends on nothing but what its policies look at: one that is alike in that has been made."""
+        concerned = self._of(action)
+        key = action, type(on), concerned.who(who), concerned.on[type(on)](on)
         found = self._known.get(key)
         if found is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            found = self._known[key] = self._decide(who, action, on)
+            found = _decided(concerned, who, action, on)
+            if not found.error:  # an error may be about what no policy looks at
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[key] = found
         return found
 
     def of_file(self, name: str) -> list[Rule]:
@@ -97,29 +114,19 @@ class Rules:
             for rule in self._rules
         )
 
-    def _decide(self, who: Principal, action: str, on: Resource | Launch) -> Decision:
-        policies, names = self._of(action)
-        request = {
-            "principal": {"type": "User", "id": _text(who.name)},
-            "action": {"type": "Action", "id": _text(action)},
-            "resource": {"type": "Launch" if isinstance(on, Launch) else "Object", "id": _text(_id(on))},
-        }
-        entities = _text(json.dumps([_user(who), _object(on)], ensure_ascii=False))
-        result = cedarpy().is_authorized(request, policies, entities, schema())
-        errors = result.diagnostics.errors
-        rules = sorted(names[int(reason.removeprefix("policy"))] for reason in result.diagnostics.reasons)
-        if errors or result.decision is cedarpy().Decision.NoDecision:
-            return Decision(False, ", ".join(rules), "; ".join(errors) or "no decision")
-        allowed = result.decision is cedarpy().Decision.Allow
-        return Decision(allowed, rules[0] if allowed else ", ".join(rules))
-
-    def _of(self, action: str) -> tuple[Any, list[str]]:
-        """The policies that may concern the action, with their names in the same order: others cost time."""
+    def _of(self, action: str) -> _Concerned:
+        """The policies that may concern the action: others cost time."""
         found = self._by_action.get(action)
         if found is None:
             rules = [rule for rule in self._rules if rule.actions is None or action in rule.actions]
             parsed = cedarpy().PolicySet.from_str("\n".join(rule.text for rule in rules))
-            found = self._by_action[action] = parsed, [rule.name for rule in rules]
+            mentioned = frozenset[tuple[str, str]]().union(*(rule.mentions for rule in rules))
+            found = self._by_action[action] = _Concerned(
+                parsed,
+                [rule.name for rule in rules],
+                looked(mentioned, "principal", Principal),
+                {kind: looked(mentioned, "resource", kind) for kind in (Resource, Launch)},
+            )
         return found
 
 
@@ -150,6 +157,22 @@ class InForce:
         """A file was changed, and this is what holds now."""
         with self._lock:
             self._rules, self._stamp = rules, stamp
+
+
+def _decided(concerned: _Concerned, who: Principal, action: str, on: Resource | Launch) -> Decision:
+    request = {
+        "principal": {"type": "User", "id": _text(who.name)},
+        "action": {"type": "Action", "id": _text(action)},
+        "resource": {"type": "Launch" if isinstance(on, Launch) else "Object", "id": _text(_id(on))},
+    }
+    entities = _text(json.dumps([_user(who), _object(on)], ensure_ascii=False))
+    result = cedarpy().is_authorized(request, concerned.policies, entities, schema())
+    errors = result.diagnostics.errors
+    rules = sorted(concerned.names[int(reason.removeprefix("policy"))] for reason in result.diagnostics.reasons)
+    if errors or result.decision is cedarpy().Decision.NoDecision:
+        return Decision(False, ", ".join(rules), "; ".join(errors) or "no decision")
+    allowed = result.decision is cedarpy().Decision.Allow
+    return Decision(allowed, rules[0] if allowed else ", ".join(rules))
 
 
 def cedarpy() -> Any:
@@ -224,7 +247,7 @@ def _read(file: PolicyFile) -> list[Rule]:
         (body,) = json.loads(cedarpy().policies_to_json_str(each.text))["staticPolicies"].values()
         name = body.get("annotations", {}).get("id") or f"{file.name}.cedar:{each.line}"
         concerned = _concerned(body["action"])
-        rules.append(Rule(name, file.name, each.text, body["effect"], concerned))
+        rules.append(Rule(name, file.name, each.text, body["effect"], concerned, frozenset(mentions(body))))
     return rules
 
 

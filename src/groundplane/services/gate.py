@@ -56,13 +56,12 @@ def principal(connection: Connection, actor: Actor, action: str, team: str | Non
     found = rights.account(connection, actor.name)
     if found is None:
         return Principal(actor.name, "unknown", methods=actor.methods, level=actor.level, out_of_scope=outside)
-    held = rights.memberships(connection, actor.name)
     attributes = {name: str(value) for name, value in json.loads(found.attributes).items()}
     return Principal(
         name=actor.name,
         kind=found.kind,
-        roles=frozenset() if team is None else _roles_in(connection, held, team),
-        teams=frozenset(name for name, _ in held),
+        roles=frozenset() if team is None else _roles_in(connection, found.held, team),
+        teams=frozenset(name for name, _ in found.held),
         training=_words(attributes.pop("training", "")),
         clearance=_words(attributes.pop("clearance", "")),
         methods=actor.methods,
@@ -74,7 +73,9 @@ def principal(connection: Connection, actor: Actor, action: str, team: str | Non
 
 def _roles_in(connection: Connection, held: Sequence[tuple[str, str]], team: str) -> frozenset[str]:
     """The roles of these that count in the team: its own, those of teams above it, and the platform's."""
-    above = {PLATFORM_TEAM} if team in ("", PLATFORM_TEAM) else {PLATFORM_TEAM, *rights.ancestors(connection, team)}
+    above = {PLATFORM_TEAM, team}
+    if team not in ("", PLATFORM_TEAM) and any(at not in above for at, _ in held):
+        above |= rights.ancestors(connection, team)
     return frozenset(role for at, role in held if at in above)
 
 

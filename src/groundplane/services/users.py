@@ -108,7 +108,8 @@ def whoami(platform: Platform, actor: Actor) -> WhoDocument:
         return WhoDocument(actor.name, "", actor.email, (), ("owner",))
     with platform.database.read() as connection:
         row = _known(connection, actor.name)
-        found = sorted(rights.memberships(connection, actor.name))
+        account = rights.account(connection, actor.name)
+    found = sorted(account.held) if account is not None else []
     member_of = tuple(dict.fromkeys(team for team, _ in found))
     return WhoDocument(row.name, row.full_name, row.email, member_of, tuple(sorted({role for _, role in found})))
 

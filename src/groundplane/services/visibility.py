@@ -92,7 +92,8 @@ class Sight:
         if uncreated and not firms:  # a role at the platform is one everywhere
             return EVERYTHING
         held: dict[str, set[str]] = {}
-        for team, role in rights.memberships(self._connection, own):
+        account = rights.account(self._connection, own)
+        for team, role in account.held if account is not None else ():
             held.setdefault(team, set()).add(role)
         lines = rights.lines(self._connection)
         base = gate.principal(self._connection, self._actor, SEE, None)

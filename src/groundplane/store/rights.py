@@ -11,12 +11,11 @@ from sqlalchemy import ColumnElement, Connection, bindparam, false, or_, select,
 from groundplane.store.account_tables import members, projects, teams, users
 from groundplane.store.tables import runs
 
-_USER = select(users.c.kind, users.c.attributes).where(users.c.name == bindparam("of"), users.c.disabled_at.is_(None))
-_MEMBERSHIPS = (
-    select(teams.c.name, members.c.role)
-    .join(members, members.c.team_id == teams.c.id)
-    .join(users, users.c.id == members.c.user_id)
-    .where(users.c.name == bindparam("of"))
+_ACCOUNT = (
+    select(users.c.kind, users.c.attributes, teams.c.name, members.c.role)
+    .outerjoin(members, members.c.user_id == users.c.id)
+    .outerjoin(teams, teams.c.id == members.c.team_id)
+    .where(users.c.name == bindparam("of"), users.c.disabled_at.is_(None))
 )
 _up = select(teams.c.name, teams.c.parent_id).where(teams.c.name == bindparam("team")).cte("up", recursive=True)
 _line = _up.union(select(teams.c.name, teams.c.parent_id).join(_up, teams.c.id == _up.c.parent_id))
@@ -25,6 +24,15 @@ _PARENTS = select(teams.c.id, teams.c.name, teams.c.parent_id)
 _PROJECTS = select(projects.c.name, projects.c.labels, teams.c.name.label("team")).join(
     teams, teams.c.id == projects.c.team_id
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """kind: user or service. attributes: JSON. held: (team, role) as they were given."""
+
+    kind: str
+    attributes: str
+    held: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +57,12 @@ class Visible:
 EVERYTHING = Visible(everything=True)
 
 
-def account(connection: Connection, user: str) -> Any | None:
-    """kind, attributes (JSON) of the account of that name that is not disabled; see teams.by_name."""
-    if not user.isprintable():
+def account(connection: Connection, user: str) -> Account | None:
+    """That of the name, unless it is disabled; see teams.by_name."""
+    rows = connection.execute(_ACCOUNT, {"of": user}).all() if user.isprintable() else ()
+    if not rows:
         return None
-    return connection.execute(_USER, {"of": user}).first()
-
-
-def memberships(connection: Connection, user: str) -> list[tuple[str, str]]:
-    """(team, role) as they were given."""
-    return [(row.name, row.role) for row in connection.execute(_MEMBERSHIPS, {"of": user})]
+    return Account(rows[0][0], rows[0][1], tuple((team, role) for _, _, team, role in rows if team is not None))
 
 
 def ancestors(connection: Connection, team: str) -> frozenset[str]:
