@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from groundplane.services import (
     work_tokens,
 )
 from groundplane.services.access import Actor
-from groundplane.services.audit import views
+from groundplane.services.audit import exporting, views
 from groundplane.services.login_rules import LoginRules
 from groundplane.services.oidc import Claims
 from groundplane.services.platform import Platform, now
@@ -134,6 +135,18 @@ def test_teams_form_a_tree_and_roles_hold_below(platform: Platform) -> None:
     with pytest.raises(NotFound):
         teams.remove(platform, OWNER, "cardio", "alice")
     assert users.whoami(platform, Actor("alice")).roles == ("auditor",)
+
+
+def test_who_reads_the_log_by_an_account_is_in_it(platform: Platform) -> None:
+    users.create(platform, OWNER, "alice")
+    teams.add(platform, OWNER, "platform", "alice", "auditor")
+    alice = Actor("alice")
+    for actor in (OWNER, alice):
+        views.listing(platform, actor, 10, None)
+        exported = b"".join(exporting.export(platform, actor, "jsonl", reveal=False)).splitlines()
+    told = [(event["actor"], event["action"]) for event in views.listing(platform, alice, 10, None)["events"][:3]]
+    assert told == [("alice", "audit.read"), ("alice", "audit.export"), ("alice", "audit.read")]
+    assert json.loads(exported[-1])["action"] == "audit.export", "what is exported tells by whom"
 
 
 def test_a_project_is_one_teams(platform: Platform) -> None:

@@ -135,15 +135,18 @@ def noting(platform: Platform, actor: Actor, action: str, object_: str, facts: d
         raise
 
 
-def require(platform: Platform, actor: Actor, action: str, on: Resource) -> None:
-    """Before something is shown. Raises Denied, which is an event; so is that labelled data were shown."""
+def require(platform: Platform, actor: Actor, action: str, on: Resource, *, noted: bool = False) -> None:
+    """Before something is shown. Raises Denied, which is an event; so is that labelled data were shown.
+
+    noted: an event in any case.
+    """
     with platform.database.read() as connection:
         decision = decide(platform, connection, actor, action, on)
-    if decision.allowed and not on.labels:
+    if decision.allowed and not (on.labels or noted):
         return
     denied = denial(actor, action, on.name, decision)
     facts = (
-        {"labels": sorted(on.labels)}
+        ({"labels": sorted(on.labels)} if on.labels else {})
         if decision.allowed
         else {**told(decision), "reason": unnamed(actor, denied.message, on.name)}
     )
