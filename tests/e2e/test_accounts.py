@@ -255,3 +255,30 @@ scopes = ["run.see"]
     assert "has no account" in ground("run", "p", code=2).stderr
     (ground.work / "ground.toml").write_text(spec.replace("run.see", "run.everything"))
     assert "'run.everything' is no scope" in ground("run", "p", code=2, **mine).stderr
+
+
+def test_who_follows_a_log_is_told_when_his_token_has_ended(ground: Ground) -> None:
+    url = up(ground)
+    ground("users", "create", "alice")
+    ground("teams", "create", "cardio")
+    ground("teams", "add", "cardio", "alice", "--role", "viewer")
+    ground("projects", "create", "trial", "--team", "cardio")
+    ground.write("ground.toml", '[project]\nname = "trial"\n')
+    ground.write("long.sh", "echo begun\nsleep 600\n")
+    run = ground("run", "long.sh", "--detach").stdout.strip()
+    made = ground.json("tokens", "create", "--user", "alice")
+    mine = {"GROUND_URL": url, "GROUND_TOKEN": made["token"]}
+    following = [
+        ground.start("runs", *words, **mine)
+        for words in (("logs", run, "--follow"), ("wait", run), ("logs", run, "--follow", "--json"))
+    ]
+    assert following[0].stdout is not None and following[0].stdout.readline() == b"begun\n"
+    ground("tokens", "revoke", made["id"])
+    for each in following:
+        _, told = each.communicate(timeout=30)
+        assert each.returncode == 4
+        assert told.decode().startswith(
+            "error: the token is not known here, or does not hold any more\nhint: `ground login`"
+        )
+    assert ground.json("runs", "show", run)["state"] == "running"
+    ground("runs", "cancel", run)

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from groundplane.api.app import create
+from groundplane.api.standing import Standing
 from groundplane.services.access import Actor
 from groundplane.services.platform import Platform
 from groundplane.store import teams
@@ -61,7 +62,7 @@ class _Open:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            scope.setdefault("state", {})["actor"] = _Open.actor
+            scope.setdefault("state", {}).update(actor=_Open.actor, standing=Standing(lambda: None))
         await self._app(scope, receive, send)
 
     actor = Actor("nobody")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from groundplane.drivers.docker import DockerDriver
 from groundplane.model.errors import Conflict, Denied, Invalid, NotFound
 from groundplane.model.ids import new_id
-from groundplane.services import backends, forecasts, policies, policy_trials, runs
+from groundplane.services import backends, forecasts, policies, policy_trials, projects, runs, teams, tokens, users
 from groundplane.services.access import Actor
 from groundplane.services.audit import views
 from groundplane.store.database import sqlite_url
@@ -354,3 +355,90 @@ def test_a_folder_whose_name_is_no_utf8_is_a_project_as_any_other(plane: Ground)
             runs.show(plane.platform, ME, ref)
         with pytest.raises(Invalid):
             plane.submit(STEP, uid=ref)
+
+
+# --- what is told of others -----------------------------------------------------------------------------------------
+
+
+def of_several_teams(ground: Ground) -> tuple[Actor, Actor, Actor]:
+    """Kim, who owns team research; Max of that team, who is in two more and about whom much is known; Otto, who owns
+    the platform."""
+    with ground.platform.database.write() as connection:
+        accounts.team(connection, "lab", "research")
+        accounts.project(connection, "trial", "lab")
+        accounts.project(connection, "ledger", "finance")
+        kim = accounts.user(connection, "kim", ("research", "owner"))
+        max_ = accounts.user(
+            connection, "max", ("research", "member"), ("lab", "viewer"), ("finance", "auditor"),
+            training="hipaa", clearance="phi", site="north",
+        )  # fmt: skip
+        otto = accounts.user(connection, "otto", ("platform", "owner"))
+    return kim, replace(max_, methods=frozenset({"mfa"}), level="high"), otto
+
+
+def test_a_teams_owner_is_told_of_a_mate_what_counts_there_and_nothing_else(plane: Ground) -> None:
+    kim, max_, otto = of_several_teams(plane)
+    run = runs.submit(plane.platform, max_, new_id(), plane.request(STEP)).id
+    ways: list[Callable[[Actor], dict[str, Any]]] = [
+        lambda who: policies.explain_for(plane.platform, who, "max", "run.submit", "trial")["principal"],
+        lambda who: policies.explain(plane.platform, who, run)["principal"],
+    ]
+    for way in ways:
+        told = way(kim)
+        assert (told["name"], told["roles"], told["teams"]) == ("max", ["member", "viewer"], ["lab", "research"])
+        assert not any(told[name] for name in ("training", "clearance", "attributes", "methods", "level"))
+        assert "finance" not in json.dumps(told) and "hipaa" not in json.dumps(told)
+        told = way(otto)
+        assert told["teams"] == ["finance", "lab", "research"] and told["clearance"] == ["phi"]
+        assert [list(each) for each in told["attributes"]] == [["site", "north"]]
+    assert policies.explain(plane.platform, max_, run)["principal"]["training"] == ["hipaa"], "one's own is one's own"
+
+
+def test_what_one_may_not_see_is_explained_as_what_is_not_there(plane: Ground) -> None:
+    kim, max_, _ = of_several_teams(plane)
+    hers = runs.submit(plane.platform, max_, new_id(), plane.request(STEP)).id
+    with plane.platform.database.write() as connection:
+        fay = accounts.user(connection, "fay", ("finance", "owner"))
+    asked = {
+        "run.submit": ("trial", "nothing"),
+        "project.see": ("trial", "nothing"),
+        "team.see": ("research", "nothing"),
+        "run.see": (hers, new_id()),
+    }
+    for user in ("max", "nobody"):
+        for action, names in asked.items():
+            said = []
+            for name in names:
+                with pytest.raises((Denied, NotFound)) as refused:
+                    policies.explain_for(plane.platform, fay, user, action, name)
+                event = newest(plane)
+                event = {key: event[key] for key in ("actor", "action", "object", "outcome", "details")}
+                said.append((refused.value.message.replace(name, "X"), refused.value.code, event))
+            assert said[0] == said[1], action
+    policies.add(
+        plane.platform, ME, "hidden", '@id("hidden") forbid (principal, action == Action::"project.see", resource) '
+        'when { principal.name == "kim" && resource.project == "trial" };',
+    )  # fmt: skip
+    said = []
+    for name in ("trial", "nothing"):
+        with pytest.raises(Denied) as refused:
+            policies.explain_for(plane.platform, kim, "max", "run.submit", name)
+        said.append(refused.value.message)
+    assert said[0] == said[1], "also where he may explain, and it is hidden from him by a rule"
+
+
+def test_lists_tell_a_teams_owner_of_his_teams_and_himself_alone(plane: Ground) -> None:
+    kim, _, otto = of_several_teams(plane)
+    platform = plane.platform
+    for name in ("kim", "max"):
+        tokens.create(platform, ME, name)
+    with pytest.raises(Denied):
+        users.listing(platform, kim)
+    assert [user.name for user in users.listing(platform, otto)] == ["kim", "max", "otto"]
+    assert {token.user for token in tokens.listing(platform, kim)} == {"kim"}
+    assert {project.name for project in projects.listing(platform, kim)} == {"trial"}
+    seen = teams.listing(platform, kim)
+    assert [team.name for team in seen] == ["lab", "research"]
+    assert {field.name for field in fields(seen[0].members[0])} == {"user", "role", "origin"}
+    made = teams.add(platform, kim, "lab", "otto", "viewer")
+    assert {member.user for member in made.members} == {"max", "otto"} and "hipaa" not in str(made)

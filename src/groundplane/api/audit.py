@@ -82,6 +82,6 @@ def verify(platform: Here, actor: By, request: Annotated[VerifyRequest, Depends(
 
 @router.post("/forget")
 def forget(platform: Here, actor: By, request: Annotated[ForgetRequest, Depends(body(ForgetRequest))]) -> Response:
-    """Deletes a person's key: past events tell nothing of them any more, and the log stays whole."""
+    """Deletes a person's key and account: past events tell nothing of them any more, and the log stays whole."""
     erasing.forget(platform, actor, request.person)
     return reply({"ok": True})

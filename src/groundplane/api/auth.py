@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from groundplane.api import pages
 from groundplane.api.limits import Rate
-from groundplane.api.peers import Doors, Peer, cookie_of
+from groundplane.api.peers import Doors, Peer, bearer_of, cookie_of
 from groundplane.api.problems import problem_reply
 from groundplane.api.replies import Here, parse, reply
 from groundplane.model.errors import Denied, GroundError, Throttled, Unauthenticated
@@ -175,9 +175,9 @@ def log_in(request: Request, platform: Here, logins: All, source: From, form: Fo
 def log_out(request: Request, platform: Here, logins: All, source: From, form: Form) -> Response:
     """Ends the session, or takes back the token that is shown. Not from another site's page."""
     headers = _headers(request)
-    kind, _, bearer = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    if kind.lower() == "bearer":
-        actor = tokens.actor_of(platform, bearer.strip(), source)
+    bearer = bearer_of(headers)
+    if bearer:
+        actor = tokens.actor_of(platform, bearer, source)
         tokens.revoke(platform, actor, actor.credential)
         return reply({"ok": True})
     cookie = cookie_of(headers, logins.doors.cookie)

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import logging
 import os
 import socket
 import struct
 from dataclasses import dataclass
+from functools import partial
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,11 +29,14 @@ from groundplane.api.headers import hardened
 from groundplane.api.limits import Rate, limited
 from groundplane.api.problems import problem_reply
 from groundplane.api.replies import BODY_LIMIT
+from groundplane.api.standing import CutShort, Standing, lasting
 from groundplane.model.errors import Denied, GroundError, Throttled, Unauthenticated
 from groundplane.services import sessions, tokens
 from groundplane.services.access import Actor
 from groundplane.services.platform import Platform
 from groundplane.services.users import TOKEN_HOLDER, owner_name
+
+log = logging.getLogger(__name__)
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - not listened on here
@@ -41,6 +46,7 @@ _LOGIN = "/auth/"
 _LOGIN_LIMIT = 64 * 1024
 _UNLIMITED = ("/api/v1/folders",)  # it has a limit of its own
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_SAY_WHO = "`ground login`, or set GROUND_TOKEN to a token: `ground tokens create` makes one"
 _WRONG_TOKENS = 120
 """Wrong tokens a minute from one address, after which it is not listened to for a while."""
 
@@ -121,25 +127,30 @@ class Gate:
                 raise Denied("the connection does not tell who is there", hint="connect to the control plane's sockets")
             if peer.uid is not None:
                 _check_origin(headers, "")
-                scope["state"]["actor"] = _owner(peer.uid)
+                actor = _owner(peer.uid)
             else:
                 if path not in _UNLIMITED:
                     receive = limited(receive, _LOGIN_LIMIT if login else BODY_LIMIT, headers.get(b"content-length"))
-                if (actor := await self._admit(peer, scope["method"], path, headers)) is not None:
-                    scope["state"]["actor"] = actor
+                actor = await self._admit(peer, scope["method"], path, headers)
         except GroundError as error:
             reply = problem_reply(error)
             if isinstance(error, Unauthenticated):
                 reply.headers["WWW-Authenticate"] = "Bearer"
             await reply(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        if actor is not None:
+            scope["state"]["actor"] = actor
+            scope["state"]["standing"] = standing = Standing(partial(self._holds, peer, headers))
+            send = lasting(send, standing)
+        try:
+            await self._app(scope, receive, send)
+        except CutShort as cut:
+            log.info("an answer was cut short path=%s code=%s", path, cut.code)
 
     async def _admit(self, peer: Peer, method: str, path: str, headers: dict[bytes, bytes]) -> Actor | None:
         """Who asks; None where nobody needs to say so."""
         _check_origin(headers, self._doors.url)
-        kind, _, shown = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        bearer = shown.strip() if kind.lower() == "bearer" else ""
+        bearer = bearer_of(headers)
         if bearer and self._is_token_of_file(bearer):
             return Actor(TOKEN_HOLDER, "owner", source=peer.address, credential="token-file")
         if not (path == _HEALTH and self._doors.token_file):  # a cluster asks by whatever address it has
@@ -156,14 +167,22 @@ class Gate:
             self._wrong.take(peer.address)
             raise
 
+    def _holds(self, peer: Peer, headers: dict[bytes, bytes]) -> None:
+        """Raises Unauthenticated when what was shown with an earlier request has ended. To be answered for long is no
+        use of a session."""
+        bearer = bearer_of(headers)
+        if peer.uid is not None or (bearer and self._is_token_of_file(bearer)):
+            return
+        if bearer:
+            tokens.actor_of(self._platform, bearer, peer.address)
+        elif sessions.find(self._platform, cookie_of(headers, self._doors.cookie), peer.address, used=False) is None:
+            raise _ended()
+
     async def _of_session(self, peer: Peer, method: str, headers: dict[bytes, bytes]) -> Actor:
         cookie = cookie_of(headers, self._doors.cookie)
         found = await run_in_threadpool(sessions.find, self._platform, cookie, peer.address) if cookie else None
         if found is None:
-            raise Unauthenticated(
-                "this control plane wants to know who asks" if not cookie else "the session has ended",
-                hint="`ground login`, or set GROUND_TOKEN to a token: `ground tokens create` makes one",
-            )
+            raise _ended() if cookie else Unauthenticated("this control plane wants to know who asks", hint=_SAY_WHO)
         shown = headers.get(b"x-csrf-token", b"").decode("latin-1")
         if method not in _SAFE and not hmac.compare_digest(shown.encode(), found.csrf.encode()):
             raise Denied("the request does not come from a page of ours", hint="send X-CSRF-Token", code="no_csrf")
@@ -192,6 +211,12 @@ class Gate:
             )
 
 
+def bearer_of(headers: dict[bytes, bytes]) -> str:
+    """The token that is shown; "" when there is none."""
+    kind, _, shown = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    return shown.strip() if kind.lower() == "bearer" else ""
+
+
 def cookie_of(headers: dict[bytes, bytes], name: str) -> str:
     """The value of a cookie; "" when there is none."""
     try:
@@ -199,6 +224,10 @@ def cookie_of(headers: dict[bytes, bytes], name: str) -> str:
     except CookieError:
         return ""
     return found[name].value if name in found else ""
+
+
+def _ended() -> Unauthenticated:
+    return Unauthenticated("the session has ended", hint=_SAY_WHO)
 
 
 def _is_address(name: str) -> bool:

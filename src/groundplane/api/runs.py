@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -10,11 +11,13 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
 from groundplane.api.follow import follow_stream, log_stream, piece
 from groundplane.api.replies import By, Here, body, line, reply
+from groundplane.api.standing import Standing
 from groundplane.api.streams import stream
 from groundplane.client.loglines import Joiner, Piece, json_lines
 from groundplane.model.documents import RerunRequest, RunRequest
 from groundplane.services import forecasts, runs
 from groundplane.services import logs as log_service
+from groundplane.services.access import Actor
 from groundplane.services.logs import Chunk
 from groundplane.services.platform import Platform, iso, now
 
@@ -88,7 +91,7 @@ async def follow(
     A piece has task, attempt, stream, at (µs UTC), unfinished, and `text` or `base64`. A follower that lost the
     connection goes on with the last cursor. Empty lines are signs of life.
     """
-    run = await run_in_threadpool(runs.find, platform, actor, ref, "log.read" if logs else "run.see")
+    run = await _found(request, platform, actor, ref, "log.read" if logs else "run.see")
     await _check_cursor(platform, run, cursor)
     closing = request.app.state.closing
     wanted = "all" if progress else "waiting" if waiting else "none"
@@ -107,7 +110,7 @@ async def logs(
     form: LogForm = "lines",
 ) -> Response:
     """The run's log. form: `lines` (JSON lines of LogLine), `pieces` (as in follow, last `{"end": true}`), `bytes`."""
-    run = await run_in_threadpool(runs.find, platform, actor, ref, "log.read")
+    run = await _found(request, platform, actor, ref, "log.read")
     if task is not None:
         await run_in_threadpool(runs.check_task, platform, run, task)
     await _check_cursor(platform, run, cursor)
@@ -116,6 +119,14 @@ async def logs(
     if form == "bytes":
         return stream(_as_bytes(source), "application/octet-stream")
     return stream(_as_pieces(source, lambda: closing.closed) if form == "pieces" else _as_lines(source))
+
+
+async def _found(request: Request, platform: Platform, actor: Actor, ref: str, action: str) -> str:
+    """The id of the run that the actor may do that to, and for as long as he is told of it has to."""
+    run = await run_in_threadpool(runs.find, platform, actor, ref, action)
+    standing: Standing = request.scope["state"]["standing"]
+    standing.also(partial(runs.require_still, platform, actor, run, action))
+    return run
 
 
 async def _check_cursor(platform: Platform, run: str, cursor: str) -> None:
@@ -129,8 +140,7 @@ Batches = AsyncIterator[tuple[Sequence[Chunk], str] | None]
 
 async def _as_bytes(source: Batches) -> AsyncIterator[bytes]:
     async for batch in source:
-        if batch is not None:
-            yield b"".join(chunk.data for chunk in batch[0])
+        yield b"".join(chunk.data for chunk in batch[0]) if batch is not None else b""
 
 
 async def _as_lines(source: Batches) -> AsyncIterator[bytes]:

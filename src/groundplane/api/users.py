@@ -66,11 +66,11 @@ def set_user(
 
 @router.post("/users/{name}/disable")
 def disable_user(platform: Here, actor: By, name: str) -> Response:
-    """None of its tokens and sessions holds from now on."""
+    """Its tokens and sessions end, and its runs that have not begun are cancelled."""
     return reply(users.enable(platform, actor, name, enabled=False))
 
 
 @router.post("/users/{name}/enable")
 def enable_user(platform: Here, actor: By, name: str) -> Response:
-    """They hold again; a lock after wrong passwords is taken away."""
+    """It may log in again; a lock after wrong passwords is taken away."""
     return reply(users.enable(platform, actor, name, enabled=True))

@@ -182,7 +182,10 @@ def verifier(path: Path) -> None:
 @click.command()
 @click.argument("person")
 def forget(person: str) -> None:
-    """Make past events tell nothing of PERSON: the key that seals the name there is deleted, for good."""
+    """Make past events tell nothing of PERSON: the key that seals the name there is deleted, for good.
+
+    So is the account, which has to be disabled; where runs and the like named the person, nobody's name stands then.
+    """
     from groundplane.client import Client
 
     with Client() as client:

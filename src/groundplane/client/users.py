@@ -52,13 +52,13 @@ class Users(Calls):
         return self._ask(UserDocument, "PATCH", path("users", name), body)
 
     def disable_user(self, name: str) -> UserDocument:
-        """None of its tokens and sessions holds from now on."""
+        """Its tokens and sessions end, and its runs that have not begun are cancelled."""
         from groundplane.model.accounts import UserDocument
 
         return self._ask(UserDocument, "POST", path("users", name, "disable"))
 
     def enable_user(self, name: str) -> UserDocument:
-        """They hold again, and a lock is taken away."""
+        """It may log in again, and a lock is taken away."""
         from groundplane.model.accounts import UserDocument
 
         return self._ask(UserDocument, "POST", path("users", name, "enable"))

@@ -6,6 +6,7 @@ that the control plane can, and have it start any program to ask for its version
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from groundplane.services import gate
 from groundplane.services.access import Actor
 from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform
-from groundplane.services.variables import OF_NETWORKS
+from groundplane.services.variables import OF_NETWORKS, home_key
 from groundplane.spi import files, layout
 from groundplane.spi.driver import RunsBeside
 
@@ -101,7 +102,7 @@ def receive(platform: Platform, actor: Actor, name: str, packed: Path) -> str:
     try:
         with tarfile.open(packed, "r:", encoding="utf-8", errors="surrogateescape") as archive:
             _unpack(archive, str(tree))
-        files.write(fresh / _OWNER, json.dumps({"actor": actor.name, "kind": actor.kind, "name": name}).encode())
+        files.write(fresh / _OWNER, json.dumps({"of": _digest(platform, actor), "name": name}).encode())
         fresh.rename(place)
     except tarfile.TarError as error:
         raise Invalid(f"what was sent is no tar: {error}", hint="`ground` of this version sends one") from None
@@ -145,10 +146,15 @@ def _folder(platform: Platform, actor: Actor, named: str) -> str:
         owner = json.loads((place / _OWNER).read_bytes()) if "/" not in uid and not uid.startswith(".") else None
     except (FileNotFoundError, NotADirectoryError, ValueError, OSError):
         owner = None
-    if owner is None or (owner["actor"], owner["kind"]) != (actor.name, actor.kind):
+    if owner is None or owner.get("of") != _digest(platform, actor):
         raise NotFound(f"there is no folder {named!r}", hint="send it again", code="no_upload")
     os.utime(place)  # it is in use: its age, by which garbage is told, begins again
     return str(place / owner["name"])
+
+
+def _digest(platform: Platform, actor: Actor) -> str:
+    """Whose a folder is, without a name on the disk."""
+    return hmac.digest(home_key(platform.home), f"uploads {actor.kind} {actor.name}".encode(), "sha256").hex()
 
 
 def _unpack(archive: tarfile.TarFile, tree: str) -> None:

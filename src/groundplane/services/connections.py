@@ -14,7 +14,7 @@ from groundplane.model.documents import ConnectionDocument
 from groundplane.model.errors import Invalid, NotFound, Unavailable
 from groundplane.model.pipelines import SourceKind, Step
 from groundplane.model.secrets import check_name as check_secret
-from groundplane.services import gate, idioms, secrets
+from groundplane.services import gate, idioms, secrets, visibility
 from groundplane.services.access import Actor
 from groundplane.services.idioms import Target
 from groundplane.services.plans import RunPlan
@@ -45,6 +45,7 @@ def put(
         raise Invalid(f"the bucket {target.name} lacks {lacking}", hint="write s3://KEY-ID@BUCKET/PREFIX")
     on = secrets.belonging(platform, "connection", name, project)
     with gate.change(platform, actor, "connection.add", name, on, project=project, url=target.url()) as connection:
+        visibility.require_made(actor, project or "", on.team)
         connections.put(connection, name, project or "", target.url(), secret, now())
         return _document(connections.serving(connection, name, project or ""))
 

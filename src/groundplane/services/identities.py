@@ -14,7 +14,7 @@ from groundplane.services.access import Actor
 from groundplane.services.oidc import Claims
 from groundplane.services.platform import Platform, now
 from groundplane.services.teams import PLATFORM_TEAM
-from groundplane.services.users import free_name
+from groundplane.services.users import end_credentials, free_name
 from groundplane.store import teams, users
 
 _GROUP_ROLE = "member"
@@ -53,14 +53,20 @@ def _first(platform: Platform, connection: Connection, claims: Claims) -> Any:
     if not name:
         name = "oidc-" + hashlib.sha256(json.dumps([claims.issuer, claims.subject]).encode()).hexdigest()[:12]
     bound = {"issuer": claims.issuer, "subject": claims.subject}
-    known = users.locked(connection, name)
-    if known is None:
-        users.add(connection, name, "user", now(), **bound)
+    # Another login of his, or somebody's of the same name, may be under way on whichever control plane: the second one
+    # finds what the first has made.
+    if users.add_if_new(connection, name, "user", now(), **bound):
         audit.record(
             platform, connection, Actor(name), "user.create", audit.Person(name), "done", {"issuer": claims.issuer}
         )
-    elif _unclaimed(known, claims):
+        return users.by_name(connection, name)
+    known = users.locked(connection, name)
+    his = users.by_subject(connection, claims.issuer, claims.subject)
+    if his is not None:
+        return his
+    if known is not None and _unclaimed(known, claims):
         users.change(connection, known.id, bound)
+        end_credentials(connection, known.id)  # who had them before need not be him
         audit.record(
             platform,
             connection,
@@ -70,14 +76,13 @@ def _first(platform: Platform, connection: Connection, claims: Claims) -> Any:
             "done",
             {"changed": ["issuer", "subject"]},
         )
-    else:
-        raise Denied(
-            f"there is another account {name!r} here already",
-            hint="if it is yours, whoever runs this control plane takes its password away: ground users set NAME "
-            "--no-password",
-            code="account_taken",
-        )
-    return users.by_name(connection, name)
+        return known
+    raise Denied(
+        f"there is another account {name!r} here already",
+        hint="if it is yours, whoever runs this control plane takes its password away: ground users set NAME "
+        "--no-password",
+        code="account_taken",
+    )
 
 
 def _unclaimed(row: Any, claims: Claims) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from sqlalchemy import Connection
 
 from groundplane.model.errors import Conflict, Invalid, NotFound
 from groundplane.services import cedar, gate, launches, policy_problems, visibility
@@ -94,8 +96,8 @@ def explain(platform: Platform, actor: Actor, ref: str) -> dict[str, Any]:
         asked = body.get("principal", {}).get("name") if event is None else event["actor"]
         his = asked == actor.name
         may = his or row is not None or gate.decide(platform, connection, actor, "policy.explain", on).allowed
-    if may and decided is not None:
-        return _launched(decided, body)
+        if may and decided is not None:
+            return _launched(decided, {**body, "principal": _told(platform, connection, actor, body["principal"])})
     if may and event is not None:
         outcome = "denied" if event["outcome"] == "denied" else "allowed"
         step = {name: event[name] for name in ("action", "object")}
@@ -136,17 +138,39 @@ def explain_for(platform: Platform, actor: Actor, user: str, action: str, object
         on = _named(platform, connection, actor, action, object_)
         may = gate.decide(platform, connection, actor, "policy.explain", Resource("policy", Person(user), on.team))
         if account is not None:
-            him = Actor(user, account.kind)
-            who = gate.principal(connection, him, action, on.team)
+            who = gate.principal(connection, Actor(user, account.kind), action, on.team)
             found = gate.rules(platform, connection).decide(who, action, on)
+            shown = {
+                "outcome": "allowed" if found.allowed else "denied",
+                "rule": found.rule,
+                "error": found.error,
+                "principal": _told(platform, connection, actor, launches.plain(who)),
+                "resource": launches.plain(on),
+            }
     if not may.allowed:
         gate.require(platform, actor, "policy.explain", Resource("policy", Person(user), on.team))
     if account is None:
         raise NotFound(f"there is no user {user!r}", hint="`ground users list` shows them")
-    return {**_shown(who, on, found), "user": user, "action": action, "object": object_}  # pyright: ignore[reportPossiblyUnboundVariable]
+    return {**shown, "user": user, "action": action, "object": object_}  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
-def _named(platform: Platform, connection: Any, actor: Actor, action: str, name: str) -> Resource | Launch:
+def _told(platform: Platform, connection: Connection, actor: Actor, who: Mapping[str, Any]) -> dict[str, Any]:
+    """Of somebody whose decision is explained, what the actor may know: the roles that counted, of his teams those that
+    the actor may see, and what his account and his login say of him where the actor may see accounts."""
+    if who["name"] == actor.name and actor.kind in (*gate.ACCOUNTS, "owner"):
+        return dict(who)
+
+    def may(action: str, on: Resource) -> bool:
+        return gate.decide(platform, connection, actor, action, on).allowed
+
+    told = {**who, "teams": [team for team in who["teams"] if may("team.see", Resource("team", team, team))]}
+    if not may("user.see", Resource("user", who["name"])):
+        told |= {"training": [], "clearance": [], "attributes": [], "methods": [], "level": ""}
+    return told
+
+
+def _named(platform: Platform, connection: Connection, actor: Actor, action: str, name: str) -> Resource | Launch:
+    """The object of that name; for who may not see it, as if it were not there."""
     noun = action.partition(".")[0]
     if action != launches.ACTION and noun in ("run", "log", "artifact"):
         row = visibility.Sight(platform, connection, actor).find(name)
@@ -154,24 +178,21 @@ def _named(platform: Platform, connection: Any, actor: Actor, action: str, name:
             raise NotFound(f"there is no run {name!r}", hint="`ground runs list` shows them")
         return visibility.of_run(connection, row, row.uid)
     row = teams.project(connection, name)
+    if row is not None and not _sees(platform, connection, actor, "project", name, row.team):
+        row = None
     if action == launches.ACTION:
         labels = visibility.labels(row.labels) if row is not None else frozenset[str]()
         return Launch(row.team if row is not None else "", name, labels)
     if row is not None:
         return Resource(noun, name, row.team, name, labels=visibility.labels(row.labels))
-    if teams.by_name(connection, name) is not None:
+    if teams.by_name(connection, name) is not None and _sees(platform, connection, actor, "team", name, name):
         return Resource(noun, name, name)
     return Resource(noun, name)
 
 
-def _shown(who: Principal, on: Resource | Launch, found: Decision) -> dict[str, Any]:
-    return {
-        "outcome": "allowed" if found.allowed else "denied",
-        "rule": found.rule,
-        "error": found.error,
-        "principal": launches.plain(who),
-        "resource": launches.plain(on),
-    }
+def _sees(platform: Platform, connection: Connection, actor: Actor, kind: str, name: str, team: str) -> bool:
+    on = Resource(kind, name, team, name if kind == "project" else "")
+    return gate.decide(platform, connection, actor, f"{kind}.see", on).allowed
 
 
 def _checked(name: str, text: str) -> PolicyFile:

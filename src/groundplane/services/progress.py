@@ -17,8 +17,8 @@ from groundplane.services.plans import RunPlan, is_dynamic
 from groundplane.services.platform import Platform
 from groundplane.services.spec import fanout
 from groundplane.spi.launch import Usage
+from groundplane.store import attempts, runs, tasks, variables
 from groundplane.store import labels as label_rows
-from groundplane.store import runs, tasks, variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +235,17 @@ def close_queued(connection: Connection, run_id: int, state: str, reason: Reason
         if step.remaining is None and runs.expand(connection, run_id, step.position, 0):
             closed += 1
     return closed
+
+
+def cancel(connection: Connection, run_id: int, reason: Reason, at: int) -> bool:
+    """Stops what runs of it and never starts the rest; whether there was anything left to do. The caller has the run
+    locked."""
+    if not runs.ask_cancel(connection, run_id, at):
+        return False
+    closed = close_queued(connection, run_id, "cancelled", reason, at)
+    attempts.set_stopping(connection, run_id)
+    close_run_if_done(connection, run_id, closed, at)
+    return True
 
 
 def close_run_if_done(connection: Connection, run_id: int, closed: int, at: int) -> None:

@@ -11,7 +11,7 @@ from groundplane.services.access import Actor
 from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform, iso, now
 from groundplane.services.teams import known_team, require_seen
-from groundplane.store import connections, projects, secrets, teams
+from groundplane.store import connections, projects, quotas, runs, secrets, teams
 
 _LONGEST = 200
 
@@ -24,23 +24,30 @@ def create(platform: Platform, actor: Actor, name: str, team: str) -> ProjectDoc
     gate.require(platform, actor, "project.create", Resource("project", name, team, name))
     with platform.database.read() as connection:
         known = teams.project(connection, name)
-        taken = known is None and _is_anothers(platform, connection, actor, name)
-    if known is not None or taken:
-        if known is None or known.team != team:
-            raise Conflict(f"the project {name!r} belongs to another team", hint="`ground projects list` shows whose")
+    if known is not None:
+        if known.team != team:
+            raise _taken(name)
         return ProjectDocument(known.name, known.team, iso(known.created_at) or "")
     at = now()
     with gate.change(
         platform, actor, "project.create", name, Resource("project", name, team, name), team=team
     ) as connection:
+        if _is_anothers(platform, connection, actor, name):
+            raise _taken(name)
         projects.add(connection, name, known_team(connection, team).id, at)
     return ProjectDocument(name, team, iso(at) or "")
 
 
+def _taken(name: str) -> Conflict:
+    return Conflict(f"the project {name!r} belongs to another team", hint="`ground projects list` shows whose")
+
+
 def _is_anothers(platform: Platform, connection: Connection, actor: Actor, name: str) -> bool:
-    """Whether the project has secrets or connections already, of which only those who may set them for a project that
-    nobody made decide whose they become."""
-    if not any(row.project == name for rows in (secrets, connections) for row in rows.listing(connection)):
+    """Whether the name is in use already, for secrets, connections, a quota or runs of a project that nobody made: only
+    those who may set such things there decide whose it becomes."""
+    owned = [row.project for rows in (secrets, connections) for row in rows.listing(connection)]
+    owned += [row.name for row in quotas.listing(connection) if row.kind == "project"]
+    if name not in owned and not runs.of_nobodys(connection, name):
         return False
     return not gate.decide(platform, connection, actor, "secret.set", Resource("secret", name, "", name)).allowed
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from groundplane.model.documents import QuotaDocument
 from groundplane.model.errors import Denied, Invalid, NotFound
 from groundplane.model.reasons import Reason
-from groundplane.services import gate, licences, shares
+from groundplane.services import gate, licences, shares, visibility
 from groundplane.services.access import Actor
 from groundplane.services.notices import WORK
 from groundplane.services.objects import PLATFORM_TEAM, Resource
@@ -49,6 +49,8 @@ def put(
     ceilings = {resource: _ceiling(resource, limit) for resource, limit in limits.items()}
     with gate.change(platform, actor, "quota.set", name, limits=dict(limits), over=over) as connection:
         kind, own = _owner(connection, name)
+        if kind == "project":
+            visibility.require_made(actor, own, team_of(connection, own))
         known = {(row.kind, row.name, row.resource): row.over for row in quotas.locked(connection)}
         for resource, ceiling in ceilings.items():
             kept = known.get((kind, own, resource), OVER[0])

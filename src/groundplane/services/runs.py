@@ -42,8 +42,8 @@ from groundplane.services.objects import Resource
 from groundplane.services.plans import PlannedEngine, RunPlan, is_dynamic
 from groundplane.services.platform import Platform, now
 from groundplane.services.variables import Variables
-from groundplane.store import attempts, runs, tasks
 from groundplane.store import labels as label_rows
+from groundplane.store import runs, tasks
 
 
 def submit(platform: Platform, actor: Actor, run_id: str, request: RunRequest) -> RunDocument:
@@ -66,6 +66,18 @@ def find(platform: Platform, actor: Actor, ref: str, action: str = visibility.SE
     if action != visibility.SEE:
         gate.require(platform, actor, action, on)
     return row.uid
+
+
+def require_still(platform: Platform, actor: Actor, uid: str, action: str) -> None:
+    """Before more of a run is told to whom some was. Raises Denied when he may not see it any more, or not do `action`
+    to it; the read itself was an event when it began."""
+    with platform.database.read() as connection:
+        row: Any = runs.by_uid(connection, uid)
+        on = visibility.of_run(connection, row, uid)
+        both = dict.fromkeys((visibility.SEE, action))
+        lost = [each for each in both if not gate.decide(platform, connection, actor, each, on).allowed]
+    if lost:
+        gate.require(platform, actor, lost[0], on)
 
 
 def show(platform: Platform, actor: Actor, ref: str) -> RunDocument:
@@ -122,13 +134,8 @@ def cancel(platform: Platform, actor: Actor, ref: str) -> RunDocument:
     row, on = seen(platform, actor, ref)
     uid: str = row.uid
     with gate.change(platform, actor, "run.cancel", uid, on) as connection:
-        at = now()
-        row = runs.by_key(connection, row.id, lock=True)
-        if runs.ask_cancel(connection, row.id, at):
-            reason = Reason("cancelled", "its run was cancelled")
-            closed = progress.close_queued(connection, row.id, "cancelled", reason, at)
-            attempts.set_stopping(connection, row.id)
-            progress.close_run_if_done(connection, row.id, closed, at)
+        runs.by_key(connection, row.id, lock=True)
+        progress.cancel(connection, row.id, Reason("cancelled", "its run was cancelled"), now())
     platform.notifier.notify(WORK, uid)
     return show(platform, actor, uid)
 

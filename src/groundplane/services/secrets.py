@@ -34,6 +34,7 @@ def put(platform: Platform, actor: Actor, name: str, project: str | None, value:
     owner = project or ""
     on = belonging(platform, "secret", name, project)
     with gate.change(platform, actor, "secret.set", name, on, project=project) as connection:
+        visibility.require_made(actor, owner, on.team)
         known = secrets.get(connection, name, owner, lock=True)
         version = known.version + 1 if known is not None else 1
         at = now()

@@ -12,10 +12,11 @@ from groundplane.services import audit, passwords
 from groundplane.services.access import Actor
 from groundplane.services.platform import Platform, now
 from groundplane.services.tokens import digest, login_facts
+from groundplane.services.users import BY_PASSWORD
 from groundplane.services.variables import home_key
 from groundplane.store import sessions, users
 
-_LOCAL_METHODS = frozenset({"pwd"})  # as RFC 8176 calls it
+_LOCAL_METHODS = frozenset({BY_PASSWORD})
 _EXACTNESS = 20
 """`seen_at` is written when a twentieth of the idle limit has passed since."""
 _KEPT_SECONDS = 86400.0
@@ -33,12 +34,14 @@ def by_password(platform: Platform, name: str, password: str, source: str) -> Ac
     account without one, a disabled and a locked one, and a name that nobody has."""
     with platform.database.read() as connection:
         row = users.by_name(connection, name)
-    right = passwords.holds(row.password if row is not None else None, password)
+    checked = row.password if row is not None else None
+    right = passwords.holds(checked, password)
     at = now()
     with platform.database.write() as connection:
         row = users.locked(connection, name)
         who = Actor(row.name if row is not None else "", source=source, methods=_LOCAL_METHODS)
         locked = row is not None and row.locked_until is not None and row.locked_until > at
+        right = right and row is not None and row.password == checked  # nobody has changed it meanwhile
         if row is not None and right and row.password and row.disabled_at is None and not locked:
             users.change(connection, row.id, {"failures": 0, "locked_until": None, "seen_at": at})
             return Actor(row.name, row.kind, email=row.email, source=source, methods=_LOCAL_METHODS)
@@ -81,8 +84,8 @@ def open_(platform: Platform, actor: Actor) -> str:
     return text
 
 
-def find(platform: Platform, text: str, source: str) -> Session | None:
-    """The session of a cookie, used now; None when it does not hold (any more)."""
+def find(platform: Platform, text: str, source: str, *, used: bool = True) -> Session | None:
+    """The session of a cookie, used now; None when it does not hold (any more). used: whether it is by this."""
     rules, at = platform.logins, now()
     with platform.database.read() as connection:
         row = sessions.by_digest(connection, digest(platform.home, text))
@@ -91,7 +94,7 @@ def find(platform: Platform, text: str, source: str) -> Session | None:
     unused = (at - row.seen_at) / 1e6
     if unused > rules.idle or (at - row.created_at) / 1e6 > rules.longest:
         return None
-    if unused > rules.idle / _EXACTNESS:
+    if used and unused > rules.idle / _EXACTNESS:
         with platform.database.write() as connection:
             sessions.seen(connection, row.id, at)
             users.change(connection, row.user_id, {"seen_at": at})

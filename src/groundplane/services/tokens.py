@@ -42,7 +42,11 @@ def create(
     lifetime: float | None = None,
 ) -> TokenDocument:
     """A new token, told this once. user: whose, the actor's own without one. lifetime: seconds; 30 days without it, an
-    hour for a service account. scopes: as Actor has them. Who acts by a token with scopes cannot make a wider one."""
+    hour for a service account. scopes: as Actor has them.
+
+    So that what is given ends, no program makes tokens: no service account, and no attempt's work. Who acts by a token
+    with scopes makes none that may do more, or holds longer.
+    """
     cedar.check_scopes(scopes or ())
     whose = user or ("" if actor.kind == "owner" else actor.name)
     kept = None if not scopes else tuple(sorted(set(scopes)))
@@ -51,11 +55,17 @@ def create(
             "a token with scopes makes none that may do more", hint=f"--scope {' --scope '.join(sorted(actor.scopes))}"
         )
     on = _resource(whose)
+    with gate.noting(platform, actor, "token.create", on.name, {}):
+        work_tokens.refuse(actor, "makes no tokens")
     gate.require(platform, actor, "token.create", on)
     with platform.database.read() as connection:
         account = _account(connection, whose) if whose else None
+        shown = tokens.by_uid(connection, actor.credential) if actor.scopes is not None else None
     service = account is not None and account.kind == "service"
     seconds = lifetime if lifetime is not None else _SERVICE_LIFETIME if service else _LIFETIME
+    latest = shown.expires_at if shown is not None else None
+    if latest is not None and lifetime is not None and now() + lifetime * 1e6 > latest:
+        raise Denied("a token with scopes makes none that holds longer", hint=f"its own ends at {iso(latest)}")
     longest = _SERVICE_LONGEST if service else _LONGEST
     if not 0 < seconds <= longest:
         raise Invalid(
@@ -63,7 +73,7 @@ def create(
             hint="--expires 1h",
         )
     with gate.change(platform, actor, "token.create", on.name, on, scopes=kept) as connection:
-        return _made(platform, connection, account, kept, seconds, actor.methods, actor.level)
+        return _made(platform, connection, account, kept, seconds, actor.methods, actor.level, latest)
 
 
 def of_login(platform: Platform, actor: Actor) -> TokenDocument:
@@ -164,9 +174,13 @@ def _made(
     seconds: float,
     methods: frozenset[str],
     level: str,
+    latest: int | None = None,
 ) -> TokenDocument:
+    """latest: when it ends in any case."""
     uid, at = new_id(), now()
     expires = at + int(seconds * 1e6)
+    if latest is not None:
+        expires = min(expires, latest)
     if account is not None and account.kind == "service":
         text = work_tokens.signed(platform, {"sub": account.name, "jti": uid}, seconds)
     else:

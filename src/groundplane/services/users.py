@@ -13,16 +13,22 @@ from sqlalchemy import Connection
 
 from groundplane.model.accounts import UserDocument, WhoDocument
 from groundplane.model.errors import Conflict, Invalid, NotFound
-from groundplane.services import audit, gate, passwords
+from groundplane.model.reasons import Reason
+from groundplane.services import audit, gate, passwords, progress
 from groundplane.services.access import PLATFORM, Actor
+from groundplane.services.notices import WORK
 from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform, iso, now
-from groundplane.store import rights, users
+from groundplane.store import rights, runs, sessions, tokens, users
 
 NAME = re.compile(r"[A-Za-z0-9][\w.@+-]{0,62}", re.ASCII)
 _LONGEST = 254
 _ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
 KINDS = ("user", "service")
+BY_PASSWORD = "pwd"  # noqa: S105 - a name
+"""How a login by a local password was made, as RFC 8176 calls it."""
+FORGOTTEN = "forgotten-"
+"""What the names begin with that stand for people who are forgotten."""
 TOKEN_HOLDER = "token"  # noqa: S105 - a name
 """The name of whoever has the token of `--token-file`."""
 
@@ -66,8 +72,11 @@ def set_(
     password: str | None = None,
     attributes: Mapping[str, str] | None = None,
 ) -> UserDocument:
-    """Changes what is not None. attributes: those to be set; "" takes one away, and so it does the password. A new
-    password ends a lock."""
+    """Changes what is not None. attributes: those to be set; "" takes one away, and so it does the password.
+
+    Another password ends a lock, and what the account was let in by: all sessions and tokens where somebody else
+    changes it; where it is one's own, the other sessions and the tokens that a login by password gave.
+    """
     _check_email(email or "")
     for key, value in (attributes or {}).items():
         if not _ATTRIBUTE.fullmatch(key) or not value.isprintable() or len(value) > _LONGEST:
@@ -86,20 +95,53 @@ def set_(
             merged = {**json.loads(row.attributes), **attributes}
             values["attributes"] = json.dumps({key: value for key, value in merged.items() if value})
         users.change(connection, row.id, values)
+        if password is not None:
+            his = actor.kind in gate.ACCOUNTS and actor.name == name
+            end_credentials(connection, row.id, of_passwords=actor.credential if his else None)
         return _document(_known(connection, name))
 
 
 def enable(platform: Platform, actor: Actor, name: str, enabled: bool) -> UserDocument:
-    """Disabled: none of its tokens and sessions holds from now on, and no login succeeds. Enabled: they hold again, and
-    a lock is taken away."""
+    """Disabled: its tokens and sessions have ended, no login succeeds, and of its runs those that have not begun are
+    cancelled; what runs goes on. Enabled: it may log in again, and a lock is taken away."""
     action = "user.enable" if enabled else "user.disable"
+    cancelled: list[str] = []
     with gate.change(platform, actor, action, audit.Person(name)) as connection:
         row = _known(connection, name)
-        values: dict[str, Any] = {"disabled_at": row.disabled_at or now()}
         if enabled:
-            values = {"disabled_at": None, "failures": 0, "locked_until": None}
-        users.change(connection, row.id, values)
-        return _document(_known(connection, name))
+            users.change(connection, row.id, {"disabled_at": None, "failures": 0, "locked_until": None})
+        else:
+            users.change(connection, row.id, {"disabled_at": row.disabled_at or now()})
+            end_credentials(connection, row.id)
+            cancelled = _cancel_queued(connection, name)
+        found = _document(_known(connection, name))
+    if cancelled:
+        platform.notifier.notify(WORK, *cancelled)
+    return found
+
+
+def end_credentials(connection: Connection, user_id: int, *, of_passwords: str | None = None) -> None:
+    """Ends the sessions and tokens of an account. of_passwords: only those that a login by password gave, but for the
+    one with that id."""
+    at = now()
+    if of_passwords is None:
+        sessions.end_of(connection, user_id, at)
+        tokens.revoke_of(connection, user_id, at)
+        return
+    kind, _, key = of_passwords.partition(":")
+    sessions.end_of(connection, user_id, at, keep=int(key) if kind == "session" else None)
+    tokens.revoke_of(connection, user_id, at, keep=of_passwords, method=BY_PASSWORD)
+
+
+def _cancel_queued(connection: Connection, name: str) -> list[str]:
+    """The ids of the account's runs that had not begun, and never will."""
+    reason = Reason("cancelled", "the account that submitted its run was disabled")
+    cancelled: list[str] = []
+    for key in runs.queued_of(connection, name):
+        row = runs.by_key(connection, key, lock=True)
+        if row.state == "queued" and progress.cancel(connection, key, reason, now()):
+            cancelled.append(row.uid)
+    return cancelled
 
 
 def whoami(platform: Platform, actor: Actor) -> WhoDocument:
@@ -124,7 +166,8 @@ def owner_name() -> str:
 
 def free_name(name: str) -> bool:
     """Whether an account may have that name at all."""
-    return bool(NAME.fullmatch(name)) and name not in (PLATFORM.name, TOKEN_HOLDER, owner_name())
+    taken = name in (PLATFORM.name, TOKEN_HOLDER, owner_name()) or name.startswith(FORGOTTEN)
+    return bool(NAME.fullmatch(name)) and not taken
 
 
 def _check_name(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -120,6 +121,16 @@ def of_run(connection: Connection, row: Any, name: str = "") -> Resource:
 def labels(text: str) -> frozenset[str]:
     """Of a column that holds them as JSON."""
     return frozenset(json.loads(text))
+
+
+def require_made(actor: Actor, project: str, team: str) -> None:
+    """Raises NotFound where an account would set something for a project that nobody made, and that whoever makes it
+    would find. The owner may: projects of his own need not be made."""
+    if not team and actor.kind in gate.ACCOUNTS:
+        raise NotFound(
+            f"there is no project {project!r}",
+            hint=f"make it first: ground projects create {shlex.quote(project)} --team TEAM",
+        )
 
 
 def of_project(platform: Platform, kind: str, project: str, name: str = "") -> Resource:

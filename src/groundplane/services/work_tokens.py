@@ -18,6 +18,8 @@ from groundplane.store import attempts, users
 
 _ALGORITHM = "HS256"
 _ISSUER = "groundplane"
+_ATTEMPT = "attempt:"
+"""What the credential of an attempt's work begins with."""
 _LONGEST = 24 * 3600.0
 """Seconds that one of an attempt holds, however long that runs."""
 
@@ -59,6 +61,12 @@ def environment(platform: Platform, account: str, attempt: str, scopes: Sequence
     return {"GROUND_URL": _address(platform), "GROUND_TOKEN": signed(platform, claims, _LONGEST)}
 
 
+def refuse(actor: Actor, what: str) -> None:
+    """Raises Denied for the work of an attempt."""
+    if actor.credential.startswith(_ATTEMPT):
+        raise Denied(f"the work of an attempt {what}", hint="its own token holds as long as it runs")
+
+
 def _address(platform: Platform) -> str:
     return platform.logins.url or platform.url or ""
 
@@ -75,7 +83,7 @@ def actor_of_attempt(platform: Platform, claims: Mapping[str, Any], source: str)
         account.kind,
         email=account.email,
         source=source,
-        credential=f"attempt:{claims['attempt']}",
+        credential=_ATTEMPT + claims["attempt"],
         scopes=frozenset(claims["scopes"]),
     )
 

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,26 @@ class Database:
         with self._writers:
             self._drop_writer()
         self._engine.dispose()
+
+    def scrub(self) -> None:
+        """What was deleted or replaced is in none of this SQLite database's files any more: they are written anew, and
+        nobody else writes meanwhile. PostgreSQL frees its pages by itself, later. Raises Unavailable."""
+        if not self.sqlite:
+            return
+        try:
+            with self._writers, closing(self._engine.raw_connection()) as raw:
+                cursor = raw.cursor()
+                cursor.execute("VACUUM")
+                busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            raise Unavailable(
+                f"the database could not be written anew: {error}",
+                hint="its unused pages still hold what was deleted: make space, ground down, and VACUUM it by sqlite3",
+            ) from error
+        if busy:
+            raise Unavailable(
+                "somebody reads the database: its log of changes still holds what was deleted", hint="ground down"
+            )
 
     def listen(self, channel: str) -> Any:
         """PostgreSQL: a psycopg connection that listens on the channel, outside the pool. Not for SQLite."""

@@ -96,6 +96,18 @@ def open_runs(connection: Connection) -> Sequence[Any]:
     return connection.execute(select(runs).where(runs.c.state.in_(_OPEN)).order_by(runs.c.id)).all()
 
 
+def of_nobodys(connection: Connection, project: str) -> bool:
+    """Whether there are runs of a project of that name from when nobody had made one."""
+    query = select(runs.c.id).where(runs.c.project == project, runs.c.team == "").limit(1)
+    return connection.execute(query).first() is not None
+
+
+def queued_of(connection: Connection, actor: str) -> list[int]:
+    """The runs that somebody submitted and that have not begun."""
+    mine = (runs.c.state == "queued") & (runs.c.actor == actor)
+    return list(connection.execute(select(runs.c.id).where(mine).order_by(runs.c.id)).scalars())
+
+
 def plans_in_use(connection: Connection, since: int | None) -> Sequence[Any]:
     """team project actor plan of the open runs, and of those submitted since then (µs UTC), each once."""
     used = runs.c.state.in_(_OPEN)

@@ -35,6 +35,14 @@ def end(connection: Connection, session_id: int, at: int) -> None:
     connection.execute(update(sessions).where(sessions.c.id == session_id).values(ended_at=at))
 
 
+def end_of(connection: Connection, user_id: int, at: int, *, keep: int | None = None) -> None:
+    """None of that user's holds any more, but the one of that key."""
+    mine = (sessions.c.user_id == user_id) & sessions.c.ended_at.is_(None)
+    if keep is not None:
+        mine &= sessions.c.id != keep
+    connection.execute(update(sessions).where(mine).values(ended_at=at))
+
+
 def forget(connection: Connection, before: int) -> int:
     """Deletes those that ended, or were last used, before that time; how many."""
     ended = or_(sessions.c.ended_at < before, sessions.c.seen_at < before)

@@ -50,6 +50,14 @@ def revoke(connection: Connection, token_id: int, at: int) -> None:
     connection.execute(update(tokens).where(tokens.c.id == token_id).values(revoked_at=at))
 
 
+def revoke_of(connection: Connection, user_id: int, at: int, *, keep: str = "", method: str | None = None) -> None:
+    """None of that user's holds any more, but the one whose uid is `keep`. method: only those of logins made so."""
+    mine = (tokens.c.user_id == user_id) & tokens.c.revoked_at.is_(None) & (tokens.c.uid != keep)
+    if method is not None:
+        mine &= tokens.c.methods.contains(f'"{method}"', autoescape=True)
+    connection.execute(update(tokens).where(mine).values(revoked_at=at))
+
+
 def forget(connection: Connection, before: int) -> int:
     """Deletes those that ended before that time; how many."""
     ended = or_(tokens.c.expires_at < before, tokens.c.revoked_at < before)

@@ -24,9 +24,10 @@ def replace(connection: Connection, table: Table, rows: Sequence[Mapping[str, An
         connection.execute(statement, ordered[start : start + _BATCH])
 
 
-def keep(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
-    """Inserts the row; one whose primary key is known stays as it is."""
-    connection.execute(_insert(connection)(table).values(**row).on_conflict_do_nothing())
+def keep(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+    """Inserts the row, unless one with something unique of it is known, which stays as it is; whether it was."""
+    statement = _insert(connection)(table).values(**row).on_conflict_do_nothing()
+    return connection.execute(statement.returning(*table.primary_key.columns)).first() is not None
 
 
 def _insert(connection: Connection) -> Any:
