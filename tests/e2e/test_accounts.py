@@ -249,9 +249,13 @@ name = "trial"
 command = ["/usr/bin/python3", "-c", {json.dumps(ask)}]
 scopes = ["run.see"]
 """
-    (ground.work / "ground.toml").write_text(spec)
     mine = {"GROUND_URL": url, "GROUND_TOKEN": token}
-    assert ground("run", "p", **mine).stdout.splitlines() == ["alice 1", "***", "403"]
+    (ground.work / "ground.toml").write_text(spec)
+    refused = ground("run", "p", code=1, **mine).stderr
+    assert "step 'a' has scopes and no network to ask the control plane by: set network = true" in refused
+    assert "Connection refused" in refused
+    (ground.work / "ground.toml").write_text(f"{spec}network = true\n")
+    assert ground("run", "p", **mine).stdout.splitlines() == ["alice 2", "***", "403"]
     assert "has no account" in ground("run", "p", code=2).stderr
     (ground.work / "ground.toml").write_text(spec.replace("run.see", "run.everything"))
     assert "'run.everything' is no scope" in ground("run", "p", code=2, **mine).stderr

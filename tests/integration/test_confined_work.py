@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from groundplane.agent import confining
 from groundplane.model.resources import Resources
-from groundplane.spi import layout
+from groundplane.spi import confining, layout
 from groundplane.spi.launch import Phase
 from groundplane.spi.toolchain import Command
 from tests.conformance.driver_bench import launch
@@ -88,6 +89,42 @@ def test_it_finds_names_and_certificates(bench: AgentBench, project: Path) -> No
 def test_it_cannot_speak_to_the_agent(bench: AgentBench, project: Path) -> None:
     ask = f"import socket; socket.socket(socket.AF_UNIX).connect({str(layout.agent_socket(bench.home))!r})"
     assert "FileNotFoundError" in said(bench, project, f'/usr/bin/python3 -c "{ask}"')
+
+
+@contextmanager
+def listening() -> Iterator[str]:
+    """What listens on this host for whoever comes: Python that tries to reach it and says how that went."""
+    name = f"ground-test-{os.getpid()}"
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind(f"\0{name}")
+        abstract.listen()
+        yield f"""
+import socket
+for kind, where in (("tcp", ("127.0.0.1", {tcp.getsockname()[1]})), ("abstract", "\\0{name}")):
+    try:
+        socket.socket(socket.AF_INET if kind == "tcp" else socket.AF_UNIX).connect(where)
+        print(kind, "reached")
+    except OSError as error:
+        print(kind, type(error).__name__)
+print("named", {name!r} in open("/proc/net/unix").read())
+with socket.create_server(("127.0.0.1", 0)) as own:
+    socket.create_connection(own.getsockname()).close()
+    print("its own reached")
+"""
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_it_has_this_hosts_network_only_where_that_is_said(bench: AgentBench, project: Path, network: bool) -> None:
+    with listening() as attempt:
+        (project / "attack.py").write_text(attempt)
+        ask = "/usr/bin/python3 attack.py; cat /proc/net/unix"
+        told = bench.run(launch(ask, snapshot=bench.snapshot(project), confined=True, network=network))
+    expected = ["tcp reached", "abstract reached", "named True"]
+    if not network:
+        expected = ["tcp ConnectionRefusedError", "abstract ConnectionRefusedError", "named False"]
+    assert told.stdout.splitlines()[:4] == [*expected, "its own reached"], told
+    # The names of the platform's sockets tell where its home is.
+    assert (str(layout.agent_socket(bench.home)) in told.stdout) is network
 
 
 def test_other_processes_are_not_there(bench: AgentBench, project: Path) -> None:
@@ -197,10 +234,10 @@ def test_a_user_without_rights_confines_too() -> None:
     for path in (work, *work.rglob("*")):
         os.chown(path, 1234, 1234)
     ask = (
-        "from groundplane.agent import confining; import os; "
+        "from groundplane.spi import confining; import os; "
         f"w = {str(work)!r}; assert confining.unavailable() == '', confining.unavailable(); "
         "p, a = confining.wrapped('/bin/sh', ['sh', '-c', 'cat ' + w + '/key; touch x; id -u; ls -A ' + w], "
-        "(w + '/tree', w + '/support'), w + '/support/tmp', w, gpus=False, cores=[]); os.execv(p, a)"
+        "(w + '/tree', w + '/support'), w + '/support/tmp', w, network=False, gpus=False, cores=[]); os.execv(p, a)"
     )
     shutil.copytree(Path(confining.__file__).parent.parent, work / "groundplane")
     try:

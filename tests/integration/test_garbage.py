@@ -60,7 +60,7 @@ def test_what_runs_need_stays(ground: Ground) -> None:
 
 def test_a_snapshot_that_no_run_stands_on_goes_with_its_files(ground: Ground) -> None:
     ground.write({"data.csv": "only planned", "both.csv": "both"})
-    planned = planning.plan(ground.platform, ground.request(STEP), lambda _: None)
+    planned = planning.plan(ground.platform, ground.request(STEP), lambda _: None, stranger=False)
     (ground.project / "data.csv").unlink()
     ground.run(STEP)
     layer = layout.layer(ground.home, planned.snapshot)
@@ -76,11 +76,14 @@ def test_a_snapshot_that_no_run_stands_on_goes_with_its_files(ground: Ground) ->
 
 def test_a_snapshot_that_was_used_again_is_young_again(ground: Ground) -> None:
     ground.write({"data.csv": "planned"})
-    planned = planning.plan(ground.platform, ground.request(STEP), lambda _: None)
+    planned = planning.plan(ground.platform, ground.request(STEP), lambda _: None, stranger=False)
     manifest = layout.manifest(ground.home, planned.snapshot)
     long_ago = time.time() - 5 * DAY
     os.utime(manifest, (long_ago, long_ago))
-    assert planning.plan(ground.platform, ground.request(STEP), lambda _: None).snapshot == planned.snapshot
+    assert (
+        planning.plan(ground.platform, ground.request(STEP), lambda _: None, stranger=False).snapshot
+        == planned.snapshot
+    )
     assert collect(ground, 0) == garbage.Collected()
     assert manifest.exists()
 

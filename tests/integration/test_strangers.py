@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,8 @@ from groundplane.model.ids import new_id
 from groundplane.model.requests import Context, RerunRequest
 from groundplane.services import backends, callers, engines, runs
 from groundplane.services.access import Actor
+from groundplane.spi import conversions, enclosing
+from groundplane.store import users
 from groundplane.store.database import sqlite_url
 from groundplane.toolchains import registry
 from tests.integration import accounts
@@ -24,14 +28,16 @@ from tests.planes import ME, Ground
 EVE = Actor("eve")
 
 
-def submit(ground: Ground, tmp_path: Path, steps: str, backend: str | None = None) -> RunDocument:
+def submit(ground: Ground, tmp_path: Path, steps: str, backend: str | None = None, **fields: Any) -> RunDocument:
     tar = tmp_path / "sent.tar"
     tar.write_bytes(b"".join(packed(str(ground.project))))
     with ground.platform.database.write() as connection:
-        accounts.project(connection, "trial", "research")
-        accounts.user(connection, "eve", ("research", "member"))
+        if users.by_name(connection, "eve") is None:
+            accounts.project(connection, "trial", "research")
+            accounts.user(connection, "eve", ("research", "member"))
     place = callers.receive(ground.platform, EVE, ground.project.name, tar)
-    request = callers.settled(ground.platform, EVE, replace(ground.request(steps, backend=backend), folder=place))
+    asked = ground.request(steps, backend=backend, **fields)
+    request = callers.settled(ground.platform, EVE, replace(asked, folder=place))
     return ground.wait(runs.submit(ground.platform, EVE, new_id(), request).id)
 
 
@@ -83,6 +89,87 @@ def test_where_nothing_confines_it_it_is_denied(ground: Ground, tmp_path: Path) 
     assert (refused.value.exit_code, refused.value.code) == (4, "cannot_confine")
     assert "bubblewrap (bwrap) is not installed" in refused.value.message
     assert ground.run('steps.a.command = ["/fake/a"]').state == "succeeded"  # the owner's own
+
+
+TABLES = """
+steps.look.command = ["sh", "-c", "printf 'a,b\\n1,x\\n' > seen.csv"]
+steps.look.outputs = ["seen.csv"]
+steps.next.command = ["sh", "-c", "head -c 4 seen.parquet; cat < mine.tsv; ls -A"]
+steps.next.inputs = { "seen.parquet" = "look/seen.csv", "mine.tsv" = "data.csv" }
+"""
+
+
+def test_a_strangers_tables_are_converted_on_their_way(local_on: Callable[[str], Ground], tmp_path: Path) -> None:
+    require("bubblewrap")
+    ground = local_on(sqlite_url(tmp_path / "ground.db"))
+    ground.write({"data.csv": "a,b\n1,2\n"})
+    run = submit(ground, tmp_path, TABLES)
+    assert run.state == "succeeded", (run, ground.lines(run.id))
+    said = [line for line in ground.lines(run.id) if "next" in line]
+    assert said == [
+        *("stdout next: PAR1a\tb", "stdout next: 1\t2"),
+        *("stdout next: data.csv", "stdout next: mine.tsv", "stdout next: seen.parquet"),
+    ]
+
+
+def test_where_nothing_confines_the_reader_of_his_tables_he_is_denied_it(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where his work runs elsewhere: this backend's does not run beside the platform."""
+    monkeypatch.setattr(conversions, "_no_bubblewrap", lambda: "bubblewrap (bwrap) is not installed")
+    reading = 'steps.a.command = ["/fake/a"]\nsteps.a.inputs = { "NAME" = "data.csv" }'
+    ground.write({"data.csv": "a"})
+    if not enclosing.unavailable():  # his table's reader confines itself
+        assert submit(ground, tmp_path, reading.replace("NAME", "data.feather")).state == "succeeded"
+    monkeypatch.setattr(enclosing, "unavailable", lambda: "the kernel has no Landlock")
+    ground.write({"data.csv": "a"})
+    with pytest.raises(Denied) as refused:
+        submit(ground, tmp_path, reading.replace("NAME", "data.parquet"))
+    assert (refused.value.exit_code, refused.value.code) == (4, "cannot_confine")
+    assert "step 'a' reads data.parquet converted" in refused.value.message
+    assert "bubblewrap (bwrap) is not installed, and the kernel has no Landlock" in refused.value.message
+    assert ground.run(reading.replace("NAME", "data.parquet")).state == "succeeded"  # the owner's own
+
+
+NETWORK = """
+import os, socket
+print(os.environ.get("https_proxy", "no proxy"))
+try:
+    socket.create_connection(("127.0.0.1", PORT)).close()
+    print("reached")
+except OSError as error:
+    print(type(error).__name__)
+print("named" if HOME in open("/proc/net/unix").read() else "nameless")
+"""
+
+
+@pytest.mark.parametrize("said", ["", "network = true\n"], ids=["unsaid", "said"])
+def test_a_strangers_lone_script_has_a_network_where_its_project_says_so(
+    local_on: Callable[[str], Ground], tmp_path: Path, said: str
+) -> None:
+    require("bubblewrap")
+    ground = local_on(sqlite_url(tmp_path / "ground.db"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        code = f"PORT, HOME = {server.getsockname()[1]}, {str(ground.home)!r}\n{NETWORK}"
+        ground.write({"reach.py": code})
+        project = f'[project]\nname = "trial"\n{said}'
+        shell = {"https_proxy": "http://proxy.example:3128"}
+        run = submit(ground, tmp_path, "", script="reach.py", project=project, context=ground.context(**shell))
+    lines = (
+        ["http://proxy.example:3128", "reached", "named"]
+        if said
+        else ["no proxy", "ConnectionRefusedError", "nameless"]
+    )
+    assert ground.lines(run.id) == [f"stdout reach.py: {line}" for line in lines]
+
+
+def test_a_step_that_is_given_what_to_reach_and_no_network_is_warned_of(ground: Ground, tmp_path: Path) -> None:
+    ground.driver.unconfined = lambda: ""  # pyright: ignore[reportAttributeAccessIssue]
+    ground.platform.url = "http://127.0.0.1:1"
+    ground.write({"data.csv": "a"})
+    step = 'steps.a.command = ["/fake/a"]\nsteps.a.scopes = ["run.see"]\n'
+    warned = "step 'a' has scopes and no network to ask the control plane by: set network = true"
+    assert submit(ground, tmp_path, step).warnings == (warned,)
 
 
 def test_an_interpreter_that_only_a_script_names_is_not_started_to_say_its_version(

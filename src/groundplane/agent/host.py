@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from groundplane.agent import collect, confining, handover, proxies
+from groundplane.agent import collect, handover, proxies
 from groundplane.agent.attempts import Attempt, Stage
 from groundplane.agent.book import Book, texts
 from groundplane.agent.capacity import Capacity
@@ -32,7 +32,7 @@ from groundplane.agent.staging import Staged, Stager, Unfit
 from groundplane.agent.threads import Pool
 from groundplane.model.quantities import format_size
 from groundplane.model.reasons import Fault, Reason
-from groundplane.spi import conversions, wire
+from groundplane.spi import confining, conversions, wire
 from groundplane.spi.launch import Launch, Observation, Phase, Submission
 
 _FLOOR = 32 * 1024 * 1024

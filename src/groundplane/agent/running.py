@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from groundplane.agent import confining, conversion, processes, proxies, staging
+from groundplane.agent import conversion, processes, proxies, staging
 from groundplane.agent.attempts import Attempt, Stage
 from groundplane.agent.cgroups import Groups
 from groundplane.agent.gpus import GpuPool
@@ -23,7 +23,7 @@ from groundplane.agent.segments import Segments
 from groundplane.agent.spawn import NotStarted, find, spawn
 from groundplane.agent.warm import Warm
 from groundplane.model.reasons import Reason
-from groundplane.spi import conversions
+from groundplane.spi import confining, conversions
 
 
 class Runner:
@@ -68,12 +68,13 @@ class Runner:
             self._spawn(attempt)
 
     def _convert(self, attempt: Attempt) -> None:
-        conversion.prepare(self._home, attempt.launch)
+        argv = conversion.prepare(self._home, attempt.launch)
         where = conversion.files(self._home, attempt.name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         out, err = os.open(where.stdout, flags, 0o600), os.open(where.stderr, flags, 0o600)
-        argv = conversions.command()
-        env = {**os.environ, "GROUND_ATTEMPT": attempt.name, "TMPDIR": self._places.temporary(attempt.name)}
+        env = conversions.environment(GROUND_ATTEMPT=attempt.name)
+        if not attempt.launch.strange:
+            env["TMPDIR"] = self._places.temporary(attempt.name)
         groups = attempt.group.entries if attempt.group else ()
         try:
             pid = spawn(argv[0], argv, env, "/", (out, err), stdin=where.stdin, groups=groups)
@@ -92,11 +93,11 @@ class Runner:
             self._end_strays(attempt)
             return
         try:
+            placed = conversion.place(self._home, attempt.launch)
+            conversion.forget(self._home, attempt.launch)
             if attempt.staged is not None:  # what was converted is an input, no output
-                for each in conversions.wanted(attempt.launch.inputs):
-                    path = f"{self._places.tree(attempt.name)}/{each.path}"
-                    staging.give(attempt.launch, path)
-                    attempt.staged.placed[each.path] = staging.signature(os.lstat(path))
+                for name, path in placed.items():
+                    attempt.staged.placed[name] = staging.signature(os.lstat(path))
             self._spawn(attempt)
         except (NotStarted, OSError) as error:
             self.failed_to_start(attempt, error)
@@ -144,6 +145,7 @@ class Runner:
                 (tree, support),
                 temporary,
                 str(self._home),
+                network=attempt.launch.network,
                 gpus=bool(attempt.gpus),
                 cores=attempt.cores,
             )
@@ -223,7 +225,7 @@ class Runner:
         os.close(attempt.pidfd)
         attempt.pidfd = -1
         attempt.status = os.waitstatus_to_exitcode(status)
-        if attempt.launch.confined and attempt.stage is Stage.RUNNING:
+        if attempt.launch.strange if attempt.stage is Stage.CONVERTING else attempt.launch.confined:
             attempt.status = confining.status_of(attempt.status)
         attempt.cpu += usage.ru_utime + usage.ru_stime
         if usage.ru_maxrss > attempt.floor:

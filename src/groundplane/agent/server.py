@@ -12,14 +12,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from groundplane.agent import confining
 from groundplane.agent.book import Book, joined, line_of, texts
 from groundplane.agent.host import Host
 from groundplane.agent.loop import Loop
 from groundplane.model.reasons import Fault, Reason
 from groundplane.model.version import VERSION
 from groundplane.spi import agent as protocol
-from groundplane.spi import layout
+from groundplane.spi import confining, layout
 from groundplane.spi.driver import Health
 
 _CHUNK = 256 * 1024

@@ -4,6 +4,9 @@ In:  {"conversions": [{"source": "/abs/blob", "source_name": "clean.parquet", "t
 Out: {"conversions": [{"target", "rows", "columns", "lost": [sentence, …]} or {"target", "error": {"code", "message",
      "hint"}}, …]}, in the order asked for; with `error` beside `conversions` when the request itself makes no sense.
 
+Started with `--enclosed GIVEN MADE`, it gives up all but GIVEN, to read, and the folder MADE, to write to, before it
+reads anything.
+
 Exit status 0 when all worked, 1 otherwise. Nothing but that document ever reaches stdout; tracebacks go to stderr.
 """
 
@@ -19,6 +22,10 @@ from groundplane.data.errors import CONVERSION_FAILED, ConversionError
 
 def main() -> int:
     """Run the conversions of one request; return the exit status."""
+    if sys.argv[1:]:
+        from groundplane.spi.conversions import enclose
+
+        enclose(*sys.argv[2:])
     # C libraries print to file descriptor 1 as they please, so the answer gets a descriptor of its own.
     answer = os.dup(1)
     os.dup2(2, 1)

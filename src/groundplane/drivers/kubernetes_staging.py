@@ -15,7 +15,7 @@ from typing import IO
 
 from groundplane.drivers.kubernetes_objects import BASE, master_of
 from groundplane.model.reasons import Reason
-from groundplane.spi import conversions, layout, wire
+from groundplane.spi import confining, conversions, layout, wire
 from groundplane.spi.blobs import BlobStore
 from groundplane.spi.launch import Launch, Observation, StageIn
 from groundplane.spi.snapshots import Entry, Manifest, digest_of
@@ -258,11 +258,12 @@ class Staging:
 
     def _converted(self, launch: Launch, staged: Staged) -> list[StageIn]:
         """The inputs, tables converted here, once for all tasks: the pod's image has no reader of them."""
-        done = {each.path: self._conversion(each) for each in conversions.wanted(launch.inputs)}
+        wanted = conversions.wanted(launch.inputs)
+        done = {each.path: self._conversion(each, strange=launch.strange) for each in wanted}
         staged.lost = {path: lost for path, (_, lost) in done.items() if lost}
         return [done[each.path][0] if each.path in done else each for each in launch.inputs]
 
-    def _conversion(self, wanted: StageIn) -> tuple[StageIn, tuple[str, ...]]:
+    def _conversion(self, wanted: StageIn, *, strange: bool) -> tuple[StageIn, tuple[str, ...]]:
         """The same input as it comes to be, and what it lost on the way."""
         with self._alone(f"{wanted.source} {wanted.source_name} {wanted.path}"):
             known = self._conversions.get(wanted)
@@ -271,15 +272,25 @@ class Staging:
             with tempfile.TemporaryDirectory(dir=self._scratch()) as folder:
                 target = Path(folder, Path(wanted.path).name)
                 targets = {str(target): wanted}
+                home = str(self._home)
                 done = subprocess.run(
-                    conversions.command(), input=conversions.request(targets), capture_output=True, check=False
+                    conversions.confined(wanted.source, folder, home) if strange else conversions.command(),
+                    input=conversions.request(targets),
+                    capture_output=True,
+                    check=False,
+                    env=conversions.environment(),
                 )
+                status = confining.status_of(done.returncode) if strange else done.returncode
                 said = done.stderr.decode(errors="replace")
-                lost, failed = conversions.answer(targets, done.stdout, done.returncode, said)
+                lost, failed = conversions.answer(targets, done.stdout, status, said)
                 if failed is not None:
                     raise Refused(failed)
-                digest = self._digest(target)
-                with target.open("rb") as content, tempfile.TemporaryDirectory(dir=self._scratch()) as scratch:
+                with (
+                    os.fdopen(confining.taken(str(target)), "rb") as content,
+                    tempfile.TemporaryDirectory(dir=self._scratch()) as scratch,
+                ):
+                    digest = hashlib.file_digest(content, "sha256").hexdigest()
+                    content.seek(0)
                     self._keep(digest, content, Path(scratch))
             made = replace(wanted, source=str(layout.blob(self._home, digest)), source_name="")
             if self._is_blob(Path(wanted.source)):  # what lies in place may be another tomorrow

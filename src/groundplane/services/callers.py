@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -20,12 +19,13 @@ from groundplane.folders import MOST_FILES
 from groundplane.model.errors import Denied, Invalid, NotFound
 from groundplane.model.ids import new_id
 from groundplane.model.requests import Context, PushRequest
-from groundplane.services import gate
+from groundplane.services import gate, staging
 from groundplane.services.access import Actor
 from groundplane.services.objects import Resource
+from groundplane.services.plans import RunPlan
 from groundplane.services.platform import Platform
 from groundplane.services.variables import OF_NETWORKS, home_key
-from groundplane.spi import files, layout
+from groundplane.spi import conversions, files, layout
 from groundplane.spi.driver import RunsBeside
 
 T = TypeVar("T")
@@ -69,15 +69,25 @@ def settled(platform: Platform, actor: Actor, request: T) -> T:
     return cast("T", replace(found, **changed) if changed else found)
 
 
-def check_confined(platform: Platform, backends: Iterable[str]) -> None:
-    """Raises Denied where a stranger's work would run beside the platform, and could not be kept from it."""
-    for name in backends:
+def check_confined(platform: Platform, plan: RunPlan) -> None:
+    """Raises Denied where a stranger's work would run beside the platform, or his tables be read there, and could not
+    be kept from it."""
+    for name in sorted(plan.backends):
         driver = platform.driver(name)
         why = driver.unconfined() if isinstance(driver, RunsBeside) else ""
         if why:
             raise Denied(
                 f"backend {name!r} runs work beside the control plane, and cannot confine that of strangers: {why}",
                 hint="install bubblewrap on its host, or choose another backend with --on (`ground backends list`)",
+                code="cannot_confine",
+            )
+    for step in plan.pipeline.steps:
+        tables = staging.converted(step)
+        if tables and (why := conversions.unconfined()):
+            raise Denied(
+                f"step {step.name!r} reads {', '.join(tables)} converted, and this host cannot confine what reads the "
+                f"tables of strangers: {why}",
+                hint="install bubblewrap on the control plane's host, or give the step the file as it is",
                 code="cannot_confine",
             )
 

@@ -235,6 +235,8 @@ class _Prepared:
             container=self._container(placed),
             project=self.row.project,
             confined=self.confined,
+            network=placed.network,
+            strange=bool(self.row.confined),
             whole=self.whole,
             private=granted.files,
             confidential=(*granted.variables, *own),
@@ -261,7 +263,7 @@ class _Batch:
         image = None
         confined = bool(row.confined) and isinstance(self._platform.driver(placed.backend), RunsBeside)
         if confined:
-            base = found.confined()
+            base = found.confined(network=placed.network)
         if placed.image is not None:
             base = found.inside(network=placed.network)
             image = bringing.found(self._platform, self._connection, placed)

@@ -119,13 +119,13 @@ def require_client() -> None:
         )
 
 
-def warnings(plan_steps: Sequence[Step], without_network: Sequence[str]) -> list[str]:
-    """Sentences for the caller. without_network: steps whose work runs in a container that reaches nothing."""
+def warnings(without_network: Sequence[Step]) -> list[str]:
+    """Sentences for the caller. without_network: steps whose work reaches nothing."""
     return [
         f"step {step.name!r} has connections ({', '.join(step.connections)}) and no network to reach them by: "
         "set network = true"
-        for step in plan_steps
-        if step.connections and step.name in without_network
+        for step in without_network
+        if step.connections
     ]
 
 

@@ -4,12 +4,13 @@ reach what they may not."""
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
+
+from groundplane.services import addresses
 
 _CHUNK = 1 << 20
 _SECONDS = 60
@@ -89,9 +90,7 @@ def _outside(address: tuple[str, int], timeout: float | None = None, source: Any
     """`socket.create_connection` to where the name leads now, if that is no address of this host or its link alone."""
     host, port = address
     for *_, found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        ip = ipaddress.ip_address(str(found[0]).partition("%")[0])
-        ip = getattr(ip, "ipv4_mapped", None) or ip
-        if ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast:
-            raise OSError(f"{host} is an address of the control plane's own host ({ip})")
+        if addresses.is_own(str(found[0])):
+            raise OSError(f"{host} is an address of the control plane's own host ({found[0]})")
         return socket.create_connection((str(found[0]), port), timeout, source)
     raise OSError(f"{host} has no address")

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from groundplane.model.documents import PlanDocument, PlannedTask, RunRequest
 from groundplane.model.pipelines import Step
 from groundplane.services import (
+    callers,
     calls,
     granting,
     labels,
@@ -33,7 +34,8 @@ from groundplane.store import tasks
 
 def plan(platform: Platform, actor: Actor, request: RunRequest) -> PlanDocument:
     """What `submit` would do; nothing starts."""
-    made = planning.plan(platform, request, partial(launches.admit, platform, actor, "run.plan", "a plan"))
+    admit = partial(launches.admit, platform, actor, "run.plan", "a plan")
+    made = planning.plan(platform, request, admit, stranger=callers.is_stranger(actor))
     licences.check(platform, made)
     granting.check(platform, made)
     found = Variables(request.context.variables, request.environment)

@@ -99,11 +99,7 @@ class _Maker:
             cached=bool(step.outputs) and not self.request.fresh,
             start=_starter(step, toolchain, Engine(engine.name, engine.path or engine.name, engine.version), head),
             items=items,
-            converted=tuple(
-                entry.name
-                for entry in step.inputs
-                if staging.needs_conversion(_origin(step, entry.source.path), entry.name)
-            ),
+            converted=staging.converted(step),
             placed={
                 entry.name: fanout.placed(entry, self.names)
                 for entry in step.inputs
@@ -146,12 +142,6 @@ class _Maker:
 
         image = shelf.built(self.platform.home, lock)
         return pushed_as(shelf.store(self.platform.home).folder, image.manifest) if image else ""
-
-
-def _origin(step: Step, path: str) -> str:
-    """The name whose ending tells a source's format."""
-    fan = step.for_each
-    return fan.source.path if fan and fan.source and path == f"{{{fan.variable}}}" else path
 
 
 def _starter(

@@ -56,7 +56,7 @@ class Places:
         elif bringing.driver_of(self._platform, backend) is not None:
             found = self._in_image(step, backend, self.image_for(step, toolchain))
         else:
-            found = self._installed(backend, self.environment(step))
+            found = self._installed(step, backend, self.environment(step))
         if found[1] is not None:
             self.chosen[step.name] = found[1], found[2]
         return found
@@ -102,11 +102,13 @@ class Places:
             environments.check_fresh(lock, definition)
         return definition, lock
 
-    def _installed(self, backend: str, chosen: Environment | None) -> tuple[Placement, Environment | None, Lock | None]:
+    def _installed(
+        self, step: Step, backend: str, chosen: Environment | None
+    ) -> tuple[Placement, Environment | None, Lock | None]:
         """On a backend that runs what is installed there."""
-        site = self._platform.driver(backend).site
+        site, network = self._platform.driver(backend).site, self._network(step)
         if chosen is None:
-            return Placement(backend, site), None, None
+            return Placement(backend, site, network=network), None, None
         if not environments.licensed(chosen):
             raise Invalid(
                 f"environment {chosen.name!r} is an image, and backend {backend!r} runs what is installed there",
@@ -115,7 +117,7 @@ class Places:
             )
         _, lock = self.locked(chosen)
         self._warn(chosen, lock)
-        return Placement(backend, site, chosen.name, self._stored(lock)), chosen, lock
+        return Placement(backend, site, chosen.name, self._stored(lock), network=network), chosen, lock
 
     def _in_image(
         self, step: Step, backend: str, wanted: Environment
@@ -133,8 +135,6 @@ class Places:
             lock = shelf.resolved(self._platform.home, definition)
         if wanted.name:
             self._warn(wanted, lock)
-        project = self._project
-        network = step.network if step.network is not None else bool(project and project.network)
         placed = Placement(
             backend,
             self._platform.driver(backend).site,
@@ -142,9 +142,13 @@ class Places:
             self._stored(lock),
             image=wanted,
             definition=definition,
-            network=network,
+            network=self._network(step),
         )
         return placed, wanted, lock
+
+    def _network(self, step: Step) -> bool:
+        """Whether it may reach one, where work is kept from it."""
+        return step.network if step.network is not None else bool(self._project and self._project.network)
 
     def _declared(self, name: str, who: str) -> Environment:
         known: Mapping[str, Environment] = self._project.environments if self._project else {}

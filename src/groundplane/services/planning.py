@@ -23,20 +23,21 @@ from groundplane.services import (
     plans,
     snapshots,
     spec,
+    work_tokens,
 )
 from groundplane.services import engines as host_engines
 from groundplane.services.plans import Placement, PlannedEngine, RunPlan
 from groundplane.services.platform import Platform, now
 from groundplane.spi import layout
-from groundplane.spi.driver import CanSpanNodes, Driver, RunsPipelines
+from groundplane.spi.driver import CanSpanNodes, Driver, RunsBeside, RunsPipelines
 from groundplane.spi.toolchain import Toolchain
 from groundplane.store import caches, labels
 from groundplane.toolchains import registry
 
 
-def plan(platform: Platform, request: RunRequest, admit: Callable[[str], None]) -> RunPlan:
+def plan(platform: Platform, request: RunRequest, admit: Callable[[str], None], *, stranger: bool) -> RunPlan:
     """What the request would do. Raises Invalid or NotFound for all that cannot work. admit: is told the project as
-    soon as it is known, and raises what keeps the caller from it."""
+    soon as it is known, and raises what keeps the caller from it. stranger: see `callers.is_stranger`."""
     environment.check(request.environment)
     if request.backend is not None:
         platform.driver(request.backend)
@@ -81,7 +82,6 @@ def plan(platform: Platform, request: RunRequest, admit: Callable[[str], None]) 
         warnings += gpus.check(driver, backend, steps, places.chosen)
         _check_copyable(driver, taken)
     first = next(iter(placements.values())).backend
-    unreachable = [name for name, placed in placements.items() if placed.image is not None and not placed.network]
     return RunPlan(
         name=pipeline.name,
         pipeline=pipeline,
@@ -93,13 +93,26 @@ def plan(platform: Platform, request: RunRequest, admit: Callable[[str], None]) 
         engines=engines,
         placements=placements,
         labels=project_labels(platform, pipeline.project, project.labels if project else ()),
-        warnings=(*warnings, *connections.warnings(pipeline.steps, unreachable)),
+        warnings=(*warnings, *_reach_nothing(platform, pipeline, placements, stranger=stranger)),
         whole=whole,
         environment=tuple(sorted(request.environment)),
         files=len(taken.manifest.files),
         bytes=taken.total_bytes,
         ignored=tuple(taken.ignored),
     )
+
+
+def _reach_nothing(
+    platform: Platform, pipeline: Pipeline, placements: Mapping[str, Placement], *, stranger: bool
+) -> list[str]:
+    """Warnings of steps that are given what to reach, and no network."""
+
+    def encloses(placed: Placement) -> bool:
+        return placed.image is not None or (stranger and isinstance(platform.driver(placed.backend), RunsBeside))
+
+    without = [name for name, placed in placements.items() if not placed.network and encloses(placed)]
+    steps = [step for step in pipeline.steps if step.name in without]
+    return [*connections.warnings(steps), *work_tokens.warnings(steps)]
 
 
 def _check_alone(backend: str, placements: Mapping[str, Placement]) -> None:
@@ -134,10 +147,16 @@ def snapshot(platform: Platform, folder: Path) -> snapshots.Snapshot:
     return snapshots.take(platform.home, folder, _Stats(platform), pin=_pin(platform), whole=sent)
 
 
-def again(platform: Platform, old: RunPlan, context: Context) -> RunPlan:
+def again(platform: Platform, old: RunPlan, context: Context, *, stranger: bool) -> RunPlan:
     """The old plan with its engines looked up again where they were missing, at the site where it runs now."""
     placements = {name: replace(at, site=platform.driver(at.backend).site) for name, at in old.placements.items()}
-    old = replace(old, placements=placements, labels=project_labels(platform, old.pipeline.project, old.labels))
+    warnings = (*old.warnings, *_reach_nothing(platform, old.pipeline, placements, stranger=stranger))
+    old = replace(
+        old,
+        placements=placements,
+        labels=project_labels(platform, old.pipeline.project, old.labels),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
     if not any(engine.missing for engine in old.engines.values()):
         return old
     found: dict[str, PlannedEngine] = {}

@@ -41,7 +41,7 @@ class Placement:
     environment: its name, "" for the backend's own programs or the catalogue's own environment. lock: digest of the
     document that holds its Lock. image: the environment whose image it runs in; None on backends that run none.
     definition: of that environment, with the project's files that its lock is made from. network: whether the work may
-    use one.
+    use one, where it is in a container or confined.
     """
 
     backend: str

@@ -52,11 +52,13 @@ def submit(platform: Platform, actor: Actor, run_id: str, request: RunRequest) -
     if known is not None:
         return known
     platform.require_space()
-    plan = planning.plan(platform, request, partial(launches.admit, platform, actor, "run.submit", run_id))
+    stranger = callers.is_stranger(actor)
+    admit = partial(launches.admit, platform, actor, "run.submit", run_id)
+    plan = planning.plan(platform, request, admit, stranger=stranger)
     licences.check(platform, plan)
     granting.check(platform, plan)
     found = Variables(request.context.variables, request.environment)
-    return _start(platform, actor, run_id, plan, found, "run.submit", kept=None)
+    return _start(platform, actor, run_id, plan, found, "run.submit", kept=None, confined=stranger)
 
 
 def find(platform: Platform, actor: Actor, ref: str, action: str = visibility.SEE) -> str:
@@ -163,7 +165,8 @@ def rerun(platform: Platform, actor: Actor, ref: str, request: RerunRequest) -> 
             hint=f"set {', '.join(lacking)} in your shell and try again",
         )
     platform.require_space()
-    plan = planning.again(platform, plan, request.context)
+    strange = bool(old.confined) or callers.is_stranger(actor)  # its files are as strange as they were
+    plan = planning.again(platform, plan, request.context, stranger=strange)
     licences.check(platform, plan)
     granting.check(platform, plan)
     plan = replace(plan, environment=tuple(sorted(request.environment)))
@@ -171,9 +174,7 @@ def rerun(platform: Platform, actor: Actor, ref: str, request: RerunRequest) -> 
     kept = (
         old if request.failed and not plan.whole else None
     )  # a whole pipeline runs from its beginning, or from a cache
-    return _start(
-        platform, actor, request.id, plan, found, "run.rerun", kept=kept, of=old.uid, confined=bool(old.confined)
-    )
+    return _start(platform, actor, request.id, plan, found, "run.rerun", kept=kept, of=old.uid, confined=strange)
 
 
 def _start(
@@ -184,16 +185,15 @@ def _start(
     found: Variables,
     action: str,
     *,
+    confined: bool,
     kept: Any,
     of: str | None = None,
-    confined: bool = False,
 ) -> RunDocument:
-    """confined: also what the owner runs again, for the files are as strange as they were."""
     site = platform.driver(plan.backend).site
     work_tokens.check(platform, actor, plan)
-    if confined := confined or callers.is_stranger(actor):
+    if confined:
         with gate.noting(platform, actor, action, uid, {"name": plan.name, "backend": plan.backend}):
-            callers.check_confined(platform, sorted(plan.backends))
+            callers.check_confined(platform, plan)
     away = bringing.unreachable(platform, plan)
     with launches.launch(platform, actor, action, uid, plan, kept) as (connection, team):
         at = now()

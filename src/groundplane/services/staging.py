@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from groundplane.data.formats import convertible
 from groundplane.model.connections import QUERY_RESULT
-from groundplane.model.pipelines import Input, SourceKind, Step
+from groundplane.model.pipelines import Input, Source, SourceKind, Step
 from groundplane.model.reasons import Fault, Reason
 from groundplane.services.plans import RunPlan
 from groundplane.services.spec import fanout
@@ -191,6 +191,21 @@ def needs_conversion(source_name: str, path: str) -> bool:
     """Whether a table changes its format on its way from the name to the path."""
     ends = PurePosixPath(source_name).suffix.lower(), PurePosixPath(path).suffix.lower()
     return ends[0] != ends[1] and convertible(source_name, path)
+
+
+def converted(step: Step) -> tuple[str, ...]:
+    """The inputs whose tables change their format on their way, as far as their names tell before the run."""
+    return tuple(entry.name for entry in step.inputs if needs_conversion(_origin(step, entry.source), entry.name))
+
+
+def _origin(step: Step, source: Source) -> str:
+    """The name whose ending tells a source's format."""
+    if source.kind is SourceKind.QUERY:
+        return QUERY_RESULT
+    if source.kind is SourceKind.URL:
+        return PurePosixPath(source.path.partition("?")[0]).name
+    fan = step.for_each
+    return fan.source.path if fan and fan.source and source.path == f"{{{fan.variable}}}" else source.path
 
 
 def _missing(step: Step, wanted: Input) -> MissingInput:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,11 +60,11 @@ class Variables:
             **self.given,
         }
 
-    def confined(self) -> dict[str, str]:
+    def confined(self, *, network: bool) -> dict[str, str]:
         """The same for the work of strangers: nothing of whoever's platform it is."""
         return {
             "PATH": os.defpath,
-            **self.travelling,
+            **self._without(frozenset() if network else OF_NETWORKS),
             "HOME": "/tmp",  # noqa: S108 - of its own
             "TZ": self.travelling.get("TZ", "UTC"),
             "LANG": "C.UTF-8",
@@ -75,8 +75,11 @@ class Variables:
     def inside(self, *, network: bool) -> dict[str, str]:
         """The same for work in an image: nothing that speaks of this host's files."""
         wanted = _EVERYWHERE | OF_NETWORKS if network else _EVERYWHERE
-        travelling = {name: value for name, value in self.travelling.items() if name in wanted}
+        travelling = self._without(self.travelling.keys() - wanted)
         return {"TZ": "UTC", **travelling, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **self.given}
+
+    def _without(self, names: Set[str]) -> dict[str, str]:
+        return {name: value for name, value in self.travelling.items() if name not in names}
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from groundplane.model.errors import Denied, Invalid, Unauthenticated
+from groundplane.model.pipelines import Step
 from groundplane.services import cedar
 from groundplane.services.access import Actor
 from groundplane.services.plans import RunPlan
@@ -50,6 +51,15 @@ def check(platform: Platform, actor: Actor, plan: RunPlan) -> None:
                 f"step {step.name!r} asks for more than the token may that starts it",
                 hint=f"its scopes are: {', '.join(sorted(actor.scopes))}",
             )
+
+
+def warnings(without_network: Sequence[Step]) -> list[str]:
+    """Sentences for the caller. without_network: steps whose work reaches nothing."""
+    return [
+        f"step {step.name!r} has scopes and no network to ask the control plane by: set network = true"
+        for step in without_network
+        if step.scopes
+    ]
 
 
 def environment(platform: Platform, account: str, attempt: str, scopes: Sequence[str]) -> dict[str, str]:

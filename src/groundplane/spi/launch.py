@@ -102,7 +102,9 @@ class Launch:
     owner: user and group id that its folders are given to, where the agent may.
     place: set where that is not this host: what its channel's launches share; None: they share this host.
     project, team: whose work it is.
-    confined: the agent keeps its processes from everything of this host but programs and its own folders.
+    confined: the agent keeps its processes from everything of this host but programs and its own folders. network:
+    whether those have the host's, else they have their own `localhost` alone.
+    strange: what it reads may be of somebody whose platform this is not: it is converted confined, wherever it runs.
     whole: the pipeline that the task is one of, where the backend runs it whole.
     private: secrets that it gets as files. confidential: names in `env` of those that it gets as variables: a driver
     keeps them out of what its backend remembers of the work.
@@ -132,6 +134,8 @@ class Launch:
     whole: Whole | None = None
     private: tuple[PrivateFile, ...] = ()
     confidential: tuple[str, ...] = ()
+    network: bool = False
+    strange: bool = False
 
 
 class Phase(StrEnum):

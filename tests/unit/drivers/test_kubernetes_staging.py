@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from groundplane.drivers.kubernetes_staging import INSIDE, Refused, Staging, complete
-from groundplane.spi import layout, wire
+from groundplane.spi import conversions, enclosing, layout, wire
 from groundplane.spi.launch import Command, Launch, Observation, Phase, StageIn
 from groundplane.spi.snapshots import Entry, Manifest, digest_of
+from tests.parts import require
 
 ATTEMPT = "01a22109-1b39-7d45-9725-89296f593581.0.0.1"
 
@@ -181,6 +183,58 @@ def test_a_table_is_converted_before_it_travels(home: Path, store: Store) -> Non
     with pytest.raises(Refused) as refused:
         Staging(home, store, "mine").prepare(asked)
     assert refused.value.reason.code == "unreadable_table"
+    assert not list(layout.incoming(home).iterdir())
+
+
+def test_where_there_is_no_bubblewrap_its_reader_confines_itself(
+    home: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the control plane's own pod."""
+    if why := enclosing.unavailable():
+        pytest.skip(why)
+    monkeypatch.setattr(conversions, "_no_bubblewrap", lambda: "it is not installed")
+    table = blob(home, b"a,b\n1,x\n")
+    inputs = (StageIn("t.parquet", str(layout.blob(home, table)), source_name="t.csv"),)
+    (digest,) = json.loads(Staging(home, store, "mine").prepare(launch(inputs=inputs, strange=True)).order)["inputs"]
+    assert layout.blob(home, digest).read_bytes()[:4] == b"PAR1"
+    reads = (
+        "import sys; from groundplane.spi.conversions import enclose; enclose(*sys.argv[-2:]); open(sys.argv[1]).read()"
+    )
+    monkeypatch.setattr(
+        conversions, "command", lambda: [sys.executable, "-I", "-c", reads, str(layout.blob(home, digest))]
+    )
+    with pytest.raises(Refused) as refused:
+        Staging(home, store, "mine").prepare(launch(inputs=inputs, strange=True))
+    assert "Permission denied" in refused.value.reason.message
+    monkeypatch.setattr(enclosing, "unavailable", lambda: "the kernel has no Landlock")
+    with pytest.raises(OSError, match="the kernel has no Landlock"):
+        Staging(home, store, "mine").prepare(launch(inputs=inputs, strange=True))
+
+
+def test_a_strangers_table_is_converted_confined(home: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("bubblewrap")
+    home.mkdir(exist_ok=True)
+    (home / "key").write_text("the key of the home")
+    table = blob(home, b"a,b\n1,x\n")
+    inputs = (StageIn("t.tsv", str(layout.blob(home, table)), source_name="t.csv"),)
+    staged = Staging(home, store, "mine").prepare(launch(inputs=inputs, strange=True))
+    (digest,) = json.loads(staged.order)["inputs"]
+    assert layout.blob(home, digest).read_bytes() == b"a\tb\n1\tx\n"
+    attack = (
+        "import json, os, sys; asked = json.load(sys.stdin)['conversions'][0]; "
+        f"seen = [os.listdir({str(home)!r}), os.path.exists({str(home / 'key')!r}), sorted(os.environ)]; ATTACK; "
+        "print(json.dumps({'conversions': [{'target': asked['target'], 'lost': list(map(str, seen))}]}))"
+    )
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the storage's")
+    looks = attack.replace("ATTACK", "open(asked['target'], 'w').write('made')")
+    monkeypatch.setattr(conversions, "command", lambda: [sys.executable, "-I", "-c", looks])
+    (lost,) = Staging(home, store, "mine").prepare(launch(inputs=inputs, strange=True)).lost.values()
+    assert lost[:2] == ("['blobs']", "False")
+    assert "AWS" not in lost[2]
+    links = attack.replace("ATTACK", f"os.symlink({str(home / 'key')!r}, asked['target'])")
+    monkeypatch.setattr(conversions, "command", lambda: [sys.executable, "-I", "-c", links])
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        Staging(home, store, "mine").prepare(launch(inputs=inputs, strange=True))
     assert not list(layout.incoming(home).iterdir())
 
 

@@ -7,10 +7,11 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from groundplane.services import downloads
+from groundplane.services import addresses, downloads
 
 
 class _Server(BaseHTTPRequestHandler):
@@ -52,15 +53,52 @@ def read(url: str, *, stranger: bool = True) -> bytes:
     return b"".join(downloads.blocks(url, stranger=stranger))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "127.1", "[::ffff:127.0.0.1]"])
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "0.0.0.0", "0", "127.1", "2130706433", "0x7f.0.0.1", "0177.0.0.1")
+MAPPED = ("[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::]", "[::ffff:0.0.0.0]")
+
+
+@pytest.mark.parametrize("host", [*LOOPBACK, *MAPPED])
 def test_not_what_only_this_host_reaches(port: int, host: str) -> None:
-    with pytest.raises(downloads.Unreadable):
+    with pytest.raises(downloads.Unreadable, match="own host"):
         read(f"http://{host}:{port}/x")
 
 
-def test_not_the_clouds_own_address() -> None:
+CLOUDS = (
+    *(
+        "169.254.169.254",
+        "[::ffff:169.254.169.254]",
+        "[::ffff:a9fe:a9fe]",
+        "[64:ff9b::a9fe:a9fe]",
+        "[2002:a9fe:a9fe::]",
+    ),
+    *("[::a9fe:a9fe]", "[fd00:ec2::254]", "[fd20:ce::254]", "[fd00:c1::a9fe:a9fe]", "[fd00:42::42]"),
+    *("100.100.100.200", "168.63.129.16", "[fe80::a9fe:a9fe]", "224.0.0.1", "255.255.255.255", "0.1.2.3", "[ff02::1]"),
+)
+
+
+@pytest.mark.parametrize("host", CLOUDS)
+def test_not_the_clouds_own_address(host: str) -> None:
     with pytest.raises(downloads.Unreadable, match="own host"):
-        read("http://169.254.169.254/latest/meta-data/")
+        read(f"http://{host}/latest/meta-data/")
+
+
+def test_what_a_name_leads_to_is_asked_once_and_counts(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that leads to another address when it is asked again comes to nothing: what was looked at is connected."""
+    answers = iter((own_address(), "127.0.0.1"))
+    known = socket.getaddrinfo
+
+    def changing(host: str, *rest: Any, **named: Any) -> Any:
+        return known(next(answers) if host == "rebound.example" else host, *rest, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", changing)
+    assert read(f"http://rebound.example:{port}/x") == b"data"
+    with pytest.raises(downloads.Unreadable, match=r"own host \(127\.0\.0\.1\)"):
+        read(f"http://rebound.example:{port}/x")
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "10.0.0.1", "100.64.0.1", "2001:db8::1", "fd12::1", "64:ff9b::a00:1"])
+def test_networks_of_others_are_theirs(address: str) -> None:
+    assert not addresses.is_own(address)
 
 
 def test_no_files(tmp_path: Path) -> None:

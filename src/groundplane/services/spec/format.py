@@ -343,7 +343,10 @@ class StepTable(Table):
         None, min_length=1, title="Backend", description="Where it runs.", examples=["docker", "local"]
     )
     network: bool | None = Field(
-        None, title="Network", description="Whether it may reach a network. In a container it may not unless said."
+        None,
+        title="Network",
+        description="Whether it may reach a network. In a container, or where an account runs it beside the control "
+        "plane, it may not unless said.",
     )
 
     @model_validator(mode="after")
