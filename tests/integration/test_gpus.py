@@ -33,7 +33,11 @@ def step(name: str, more: str) -> str:
 
 def locked(ground: Ground, *wheels: str) -> None:
     """Writes a ground.lock whose environment has these wheels."""
-    files = tuple(File(name, version, "", "", "", 0) for name, version in map(str.split, wheels))
+    digest = "a" * 64
+    files = tuple(
+        File(name, version, f"{name}-{version}-py3-none-any.whl", f"https://index.test/{name}.whl", digest, 0)
+        for name, version in map(str.split, wheels)
+    )
     wanted = Environment("deep", toolchain="matlab", version="R2024b", gpu=Gpu(1))
     made = Lock(
         name="deep",
@@ -44,7 +48,7 @@ def locked(ground: Ground, *wheels: str) -> None:
         program="matlab",
         builder="test",
         base=Base("trixie", "amd64", 0),
-        native=Native("pylock", "x", "x", files),
+        native=Native("pylock", "x", digest, files),
     )
     ground.write({"ground.lock": lockfile.write([made])})
 

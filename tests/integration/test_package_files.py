@@ -21,7 +21,7 @@ from groundplane.images.downloads import Downloads
 from groundplane.model.environments import Environment
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.model.locks import Base, Deb, Lock, Native
-from groundplane.spi.images import Recipe
+from groundplane.spi.images import Progress, Recipe
 from tests import r_repository
 
 TARGET = uv.Target("3.13.5", 41, "x86_64")
@@ -73,6 +73,10 @@ def silent(_: str) -> None:
     pass
 
 
+def outdated(locked: Lock, folder: Path, progress: Progress = silent) -> list[tuple[str, str, str]]:
+    return languages.outdated(locked, Downloads(folder / "downloads"), folder, progress)
+
+
 def test_a_lock_whose_addresses_are_gone_is_served_by_the_sites_index(
     index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,7 +89,7 @@ def test_a_lock_whose_addresses_are_gone_is_served_by_the_sites_index(
     locked = _with(Native("pylock", elsewhere, "", files))
     (path,) = languages.fetched(locked, Downloads(tmp_path / "downloads"), None, tmp_path, silent)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == files[0].sha256
-    assert languages.outdated(locked, silent) == [("tiny", "1", "2")]
+    assert outdated(locked, tmp_path) == [("tiny", "1", "2")]
 
 
 def test_nothing_of_the_folder_is_started(index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +116,7 @@ def test_without_an_index_the_locks_own_address_is_asked(
     said: list[str] = []
     assert languages.fetched(locked, Downloads(tmp_path / "downloads"), None, tmp_path, said.append)
     assert "the lock's own addresses are taken" in said[0]
-    assert languages.outdated(locked, said.append) == []
+    assert outdated(locked, tmp_path, said.append) == []
     assert "the package index cannot be read" in said[-1]
 
 
@@ -189,7 +193,7 @@ def test_sources_of_r_are_noted_as_they_are_found(tmp_path: Path) -> None:
         assert (file.sha256, file.size) == (hashlib.sha256(source).hexdigest(), len(source))
     assert languages.tools(found, downloads) == ("r-base-dev",)
     assert "made with R 4.4.1, and the image has R 4.5.0" in said[0]
-    assert languages.outdated(_with(found), silent) == [("tinytable", "0.1", "0.2")]
+    assert outdated(_with(found), tmp_path) == [("tinytable", "0.1", "0.2")]
     (tmp_path / "renv.lock").write_text(
         r_repository.lock((tmp_path / "cran").as_uri(), gone={"Package": "gone", "Version": "3.0"})
     )

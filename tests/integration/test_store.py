@@ -20,7 +20,7 @@ from groundplane.store.names import Name
 from groundplane.store.rights import EVERYTHING, Visible
 from tests.postgres import Postgres
 
-REVISIONS = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008"]
+REVISIONS = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009"]
 
 
 @pytest.fixture

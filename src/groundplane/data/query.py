@@ -1,7 +1,7 @@
 """`python -I -m groundplane.data.query`: ask PostgreSQL what one JSON document on stdin says; the answer is a table.
 
 In:  {"connection": {"host", "port", "dbname", "user", "password", …}, "sql": "select …", "target": "/abs/new.parquet"}
-     Without `target` nothing is kept: it is seen whether the server answers.
+     Without `target` nothing is kept: it is seen whether the server answers. `discreet`: not told why it does not.
 Out: {"rows", "columns"} or {"error": {"code", "message", "hint", "fault"}}.
 
 A process of its own, so that neither a large result nor a slow server is the control plane's. The transaction is
@@ -26,12 +26,15 @@ from groundplane.data.errors import ConversionError, refused
 from groundplane.data.libraries import library, pa, without_pandas
 from groundplane.data.meta import TableMeta
 from groundplane.data.table import TableData
+from groundplane.model.connections import UNANSWERED, UNANSWERED_HINT
 
 QUERY_FAILED = "query_failed"
 CONNECTION_FAILED = "connection_failed"
 _BATCH = 50_000
 _MOST_DIGITS = 76
 _SECONDS = 10
+_MOST_BYTES = 8 << 30
+"""Of a result in memory: more is no table for a step, and may end the control plane's host."""
 
 
 class QueryError(Exception):
@@ -73,7 +76,7 @@ def run(request: dict[str, Any]) -> dict[str, int]:
     try:
         connection = psycopg.connect(**{"connect_timeout": _SECONDS, **request["connection"]})
     except psycopg.OperationalError as error:
-        raise _not_connected(error) from error
+        raise _not_connected(error, discreet=bool(request.get("discreet"))) from error
 
     def cancel(_number: int, _frame: object) -> None:  # or the server would go on for nobody
         connection.cancel()
@@ -111,6 +114,8 @@ def _keep(connection: Any, sql: str, target: Path) -> dict[str, int]:
         for rows in _batches(cursor):
             for column, values in zip(made, zip(*rows, strict=True), strict=True):
                 column.add(values)
+            if sum(column.size for column in made) > _MOST_BYTES:
+                raise refused(f"the result has more than {_MOST_BYTES >> 30} GiB", "select less of it")
     table = pa.table([column.whole() for column in made], names=names)
     arrow_files.write_parquet(TableData(table, TableMeta(source="query")), target)
     return {"rows": table.num_rows, "columns": table.num_columns}
@@ -135,6 +140,7 @@ class _Column:
         self._name, self._kind = name, kind
         self._chunks: list[Any] = []
         self._digits, self._scale = 1, 0  # before the point, behind it
+        self.size = 0
 
     def add(self, values: Sequence[Any]) -> None:
         if self._kind == "decimal":
@@ -142,6 +148,7 @@ class _Column:
             self._chunks.append(pa.array(values, _decimal(self._name, self._digits, self._scale)))
         else:
             self._chunks.append(pa.array(values, _arrow(self._kind)))
+        self.size += self._chunks[-1].nbytes
 
     def whole(self) -> Any:
         if self._kind != "decimal":
@@ -210,7 +217,7 @@ def _arrow(kind: str) -> Any:
     return types[kind]
 
 
-def _not_connected(error: Any) -> QueryError:
+def _not_connected(error: Any, *, discreet: bool) -> QueryError:
     """psycopg gives no SQLSTATE for what failed before there was a connection: the server's words tell."""
     said = _first(error)
     if "authentication" in said or "no password supplied" in said or "pg_hba.conf" in said:
@@ -219,6 +226,8 @@ def _not_connected(error: Any) -> QueryError:
     if "does not exist" in said:
         hint = "`ground connections show NAME` tells where it leads"
         return QueryError(CONNECTION_FAILED, f"the server refuses: {said}", hint)
+    if discreet:
+        return QueryError(CONNECTION_FAILED, UNANSWERED, UNANSWERED_HINT, "backend")
     hint = "does the server run, and may this host reach it?"
     return QueryError(CONNECTION_FAILED, f"the server does not answer: {said}", hint, "backend")
 

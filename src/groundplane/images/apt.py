@@ -28,6 +28,7 @@ _EXPIRED = (
     "one, GROUND_DEBIAN_EXPIRED=accept takes what this one has (it may also be that somebody holds back its updates)"
 )
 _INSTALLED = re.compile(r"^Inst (\S+) (?:\[[^\]]*\] )?\((\S+) ", re.MULTILINE)
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?")
 _FIELD = re.compile(r"^(Package|Version|Architecture|Filename|Size|SHA256): (.*)$", re.MULTILINE)
 
 
@@ -99,6 +100,13 @@ class Apt:
 
     def resolve(self, wanted: Sequence[str]) -> list[Deb]:
         """The essential packages and these with all that they need, by name. Raises Invalid for what is not there."""
+        for name in wanted:
+            if not _NAME.fullmatch(name):  # to apt it would be a file, or a pattern of names
+                raise Invalid(
+                    f"{name!r} is no name of a Debian package",
+                    hint="write it like libxml2-dev, or with a version: curl=8.14.1-2",
+                    code="unknown_package",
+                )
         # apt counts itself as essential, even where it is told to leave itself out; work in an image has no use for it.
         done = self._run(
             "apt-get",

@@ -36,12 +36,16 @@ class DebianBuilder:
     def __init__(self, store: ImageStore, downloads: Downloads) -> None:
         self._store = store
         self._downloads = downloads
-        self._debs = Debs(store, downloads)
+        # Packages that run scripts of their own as root come from the mirror: nothing that another address gave counts.
+        self._debs = Debs(store, downloads.apart(self.name))
 
     def lock(self, recipe: Recipe, progress: Progress) -> Lock:
         """Resolves against the mirrors as they are now, builds, and probes the engine in what was built."""
         with told_when_full(self._store.folder):
             made = self._resolved(recipe, progress)
+        known = self._store.find(made.recipe)
+        if known is not None and recipe.probe and not known.program:  # of a stranger's lock: nobody has asked it
+            self._store.remove(known.recipe)
         image = self._image(made, recipe.programs, recipe.probe, None, progress)
         found = re.search(recipe.version, image.probe) if recipe.version and image.probe else None
         return replace(
@@ -57,7 +61,9 @@ class DebianBuilder:
         known = self._store.find(lock.recipe)
         if known is not None and not known.is_of(lock):  # of another lock, by other tools: the lock counts
             self._store.remove(known.recipe)
-        image = self._image(lock, (), (), pool, progress, probed=(lock.program, lock.probe))
+        # What a stranger's lock says of the image would be all others' lock of it, too.
+        probed = ("", "") if self._downloads.stranger else (lock.program, lock.probe)
+        image = self._image(lock, (), (), pool, progress, probed=probed)
         if not image.is_of(lock):
             self._store.remove(image.recipe)
             made = tuple(layer.diff for layer in image.layers)
@@ -129,7 +135,7 @@ class DebianBuilder:
                 return known
             assert lock.base is not None  # noqa: S101
             with told_when_full(self._store.folder), self._store.scratch() as scratch:
-                rootfs = Rootfs(scratch, lock.base.suite, lock.base.epoch, progress)
+                rootfs = Rootfs(scratch, lock.base.suite, lock.base.epoch, progress, confined=self._downloads.stranger)
                 made = self._stage(lock, lock.base, rootfs, programs, probe, pool, scratch, progress)
                 found = made.layers
                 if lock.native is not None and lock.native.files:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from groundplane.images import debs, layers, renv, uv, wheels
+from groundplane.images import debs, layers, lockrules, renv, uv, wheels
 from groundplane.images.downloads import Downloads, Gone, Wanted
 from groundplane.images.rootfs import Rootfs
 from groundplane.model.errors import GroundError, Invalid, Unavailable
@@ -40,8 +40,7 @@ def fetched(lock: Lock, downloads: Downloads, pool: Path | None, scratch: Path, 
     if absent and pool is None:
         near = _addresses(lock, lock.native, absent, scratch, progress)
     wanted = [
-        Wanted(file.file, file.sha256, file.size, tuple(dict.fromkeys((*near.get(file.sha256, ()), file.url))))
-        for file in files
+        Wanted(file.file, file.sha256, file.size, tuple(near.get(file.sha256, ())), (file.url,)) for file in files
     ]
     return downloads.get_all(wanted, pool, progress)
 
@@ -77,7 +76,7 @@ def layer(
     layers.tree(rootfs.tree, target, lock.base.epoch, below=_BELOW | parents | {place.lstrip("/")})
 
 
-def outdated(lock: Lock, progress: Progress) -> list[tuple[str, str, str]]:
+def outdated(lock: Lock, downloads: Downloads, scratch: Path, progress: Progress) -> list[tuple[str, str, str]]:
     """(package, its locked version, the newest one that its index has now), where they differ. What an index does not
     know is left out; an index that cannot be read is told."""
     if lock.native is None or not lock.native.files:
@@ -85,9 +84,9 @@ def outdated(lock: Lock, progress: Progress) -> list[tuple[str, str, str]]:
     files = lock.native.files
     try:
         if lock.native.kind == "renv":
-            latest = renv.latest(lock.native.text)
+            latest = renv.latest(lock.native.text, downloads)
             return [(f.name, f.version, v) for f in files if renv.newer(v := latest.get(f.name, f.version), f.version)]
-        newest = wheels.newest([file.name for file in files], _target(lock))
+        newest = uv.newest([file.name for file in files], _target(lock), scratch)
         return [(f.name, f.version, v) for f in files if wheels.newer(v := newest.get(f.name, f.version), f.version)]
     except Unavailable as error:
         progress(f"{lock.name}: {error.message}")
@@ -103,10 +102,13 @@ def _pylock(recipe: Recipe, lock: Lock, downloads: Downloads, scratch: Path, pro
         text = _text(folder / recipe.native)
     else:
         progress(f"resolving packages for Python {target.python}")
-        text = uv.resolve(recipe.python, target, folder)
+        if downloads.stranger and (own := uv.settings(folder)):
+            progress(f"warning: {own} says how uv works, and does not count here: {uv.INDEX}")
+        text = uv.resolve(recipe.python, target, scratch if downloads.stranger else folder)
     named = recipe.native or "what uv resolved"
     files = wheels.chosen(text, target, named)
     found = Native("pylock", text, hashlib.sha256(text.encode()).hexdigest(), files)
+    lockrules.check_native(found, named)
     paths = fetched(replace(lock, native=found), downloads, None, scratch, progress)
     sized = tuple(replace(file, size=path.stat().st_size) for file, path in zip(files, paths, strict=True))
     return replace(found, files=sized)
@@ -122,7 +124,8 @@ def _renv(recipe: Recipe, lock: Lock, downloads: Downloads, progress: Progress) 
     for package in renv.missing(packages, debs.in_image(lock)):
         name = f"{package.name}_{package.version}.tar.gz"
         try:
-            path, url = downloads.discover(name=name, urls=renv.addresses(package), progress=progress)
+            near, named = renv.addresses(package)
+            path, url = downloads.discover(name=name, urls=near, named=named, progress=progress)
         except Gone as gone:
             raise Invalid(
                 f"renv.lock: no repository has {package.name} {package.version}: {gone.message}",
@@ -130,7 +133,9 @@ def _renv(recipe: Recipe, lock: Lock, downloads: Downloads, progress: Progress) 
                 code="unknown_package",
             ) from gone
         files.append(File(package.name, package.version, name, url, path.name, path.stat().st_size))
-    return Native("renv", text, hashlib.sha256(text.encode()).hexdigest(), tuple(files))
+    made = Native("renv", text, hashlib.sha256(text.encode()).hexdigest(), tuple(files))
+    lockrules.check_native(made, recipe.native)
+    return made
 
 
 def tools(found: Native, downloads: Downloads) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, get_type_hints
 
+from groundplane.images import lockrules
 from groundplane.model.errors import Invalid
 from groundplane.model.locks import Lock
 from groundplane.spi import wire
@@ -49,6 +50,7 @@ def read(text: str, file: str = "ground.lock") -> dict[str, Lock]:
         where = f"{file}: environments.{name}"
         _check(Lock, {"name": name, **table} if isinstance(table, Mapping) else table, where)  # pyright: ignore[reportUnknownArgumentType]
         found[str(name)] = wire.decode(Lock, {"name": name, **table})  # pyright: ignore[reportUnknownArgumentType]
+        lockrules.check(found[str(name)], where)  # pyright: ignore[reportUnknownArgumentType]
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from groundplane.images import languages
 from groundplane.images.apt import Apt
+from groundplane.images.downloads import Downloads
 from groundplane.images.store import ImageStore
 from groundplane.images.versions import newer
 from groundplane.model.errors import Unavailable
@@ -26,7 +27,9 @@ def keep_indices(store: ImageStore, apt: Apt, suite: str) -> None:
             store.put(_index(store, name), body.encode())
 
 
-def rows(locks: Sequence[Lock], store: ImageStore, *, security: bool, progress: Progress) -> list[dict[str, Any]]:
+def rows(
+    locks: Sequence[Lock], store: ImageStore, downloads: Downloads, *, security: bool, progress: Progress
+) -> list[dict[str, Any]]:
     """environment package kind locked available security, of each package that its suite or its language's index has
     newer. security: Debian's alone, by the security index as it was at the last lock, without a network (an image of
     somebody else may be of a suite that was never locked: its index is fetched once); else by the indices as they are
@@ -57,7 +60,9 @@ def rows(locks: Sequence[Lock], store: ImageStore, *, security: bool, progress: 
                         "security": deb.name in fixes and newer(fixes[deb.name], deb.version),
                     }
                 )
-        for package, locked, available in () if security else languages.outdated(lock, progress):
+        with store.scratch() as scratch:
+            moved = [] if security else languages.outdated(lock, downloads, scratch, progress)
+        for package, locked, available in moved:
             kind = {"pylock": "python", "renv": "r"}[lock.native.kind] if lock.native else ""
             row = {"environment": lock.name, "package": package, "kind": kind, "locked": locked}
             found.append({**row, "available": available, "security": False})

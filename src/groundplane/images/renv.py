@@ -8,15 +8,17 @@ import os
 import re
 import shlex
 import tarfile
-import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.model.locks import Deb, File
+
+if TYPE_CHECKING:
+    from groundplane.images.downloads import Downloads
 
 FOLDER = "/usr/local/lib/R/site-library"
 COMPILERS = "r-base-dev"
@@ -30,7 +32,8 @@ _OF_R = frozenset(
     )
 )
 """What every R has: no repository has it by itself."""
-_SECONDS = 60
+_LARGEST = 256 << 20
+"""Bytes of a repository's index: CRAN's own has ten million."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9.]*")
 _VERSION = re.compile(r"\d+([.-]\d+)+")
 _HINT = "write it anew: renv::snapshot()"
@@ -66,20 +69,21 @@ def missing(packages: Iterable[Package], debs: Iterable[Deb]) -> list[Package]:
     return [p for p in packages if p.name not in _OF_R and have.get(f"r-cran-{p.name.lower()}") != _numbers(p.version)]
 
 
-def addresses(package: Package) -> list[str]:
-    """Where its source may lie: as the newest, or in the archive of former ones."""
+def addresses(package: Package) -> tuple[list[str], list[str]]:
+    """Where its source may lie, as the newest, or in the archive of former ones: in the repository that renv is told to
+    take instead; without one, in those that the lock names."""
     file = f"{package.name}_{package.version}.tar.gz"
-    override = os.environ.get(OVERRIDE, "").rstrip("/")
+    override = _instead()
     found: list[str] = []
     for repository in (override,) if override else package.repositories:
         found += [f"{repository}/src/contrib/{file}", f"{repository}/src/contrib/Archive/{package.name}/{file}"]
-    return found
+    return (found, []) if override else ([], found)
 
 
 def mirrored(file: File) -> list[str]:
-    """The addresses of a locked source: of the repository that renv is told to take instead, then the lock's own."""
-    override = os.environ.get(OVERRIDE, "").rstrip("/")
-    return [*([override + file.url[file.url.index("/src/contrib/") :]] if override else []), file.url]
+    """The address of a locked source in the repository that renv is told to take instead; [] without one."""
+    override = _instead()
+    return [override + file.url[file.url.rindex("/src/contrib/") :]] if override else []
 
 
 def compiles(source: Path, name: str) -> bool:
@@ -102,18 +106,18 @@ def differs(recorded: str, version: str) -> str:
     )
 
 
-def latest(text: str) -> Mapping[str, str]:
+def latest(text: str, downloads: Downloads) -> Mapping[str, str]:
     """Package -> the newest version that the lock's repositories have now. Raises Unavailable when one does not
     answer."""
-    override = os.environ.get(OVERRIDE, "").rstrip("/")
+    override = _instead()
     _, packages = read(text)
     found: dict[str, str] = {}
     for repository in dict.fromkeys([override] if override else [r for each in packages for r in each.repositories]):
         address = f"{repository}/src/contrib/PACKAGES"
         try:
-            with urllib.request.urlopen(address, timeout=_SECONDS) as answer:  # noqa: S310 - an address of the lock
-                known = listed(answer.read().decode("utf-8", "replace"))
-        except (HTTPException, OSError) as error:
+            with downloads.opened(address, named=not override) as answer:
+                known = listed(answer.read(_LARGEST).decode("utf-8", "replace"))
+        except (HTTPException, OSError, ValueError) as error:
             raise Unavailable(
                 f"{address} cannot be read: {error}", hint=f"{OVERRIDE} names another repository", code="unreachable"
             ) from error
@@ -156,6 +160,10 @@ def listed(index: str) -> dict[str, str]:
         if len(fields) == 2 and newer(fields["Version"], found.get(fields["Package"], "0")):
             found[fields["Package"]] = fields["Version"]
     return found
+
+
+def _instead() -> str:
+    return os.environ.get(OVERRIDE, "").rstrip("/")
 
 
 def _package(name: str, record: Mapping[str, Any], named: Mapping[str, str]) -> Package:

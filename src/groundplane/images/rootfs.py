@@ -9,17 +9,20 @@ import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from groundplane.images import rootless
 from groundplane.images.disk import full
-from groundplane.model.errors import Unavailable
+from groundplane.model.errors import Denied, Unavailable
 from groundplane.model.locks import Deb
 from groundplane.spi.images import Progress
 
 USER, HOME = 1000, "/home/ground"
 _PR_SET_PDEATHSIG = 1
 _KEPT_LINES = 400
+_NAMESPACES = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 _TOLD = ("I: downloading", "I: extracting archives", "I: installing", "I: creating tarball")
 _BASE_HOOK = f"""
 echo 'ground:x:{USER}:{USER}::{HOME}:/bin/sh' >> "$1/etc/passwd"
@@ -32,7 +35,7 @@ _UNPACK_HOOK = """
 set -eu
 for layer in "$(dirname "$0")"/below/*.tar; do
     tar --extract --file "$layer" --directory "$1" --numeric-owner --same-owner --preserve-permissions \\
-        --xattrs --xattrs-include='*'
+        --exclude './dev/*' --xattrs --xattrs-include='*'
     find "$1" -xdev -name '.wh.*' | while IFS= read -r mark; do
         name=${mark##*/}
         rm -rf "${mark%/*}/${name#.wh.}" "$mark"
@@ -56,6 +59,10 @@ rm -rf "$1$place"
 mv "$folder/tree$place" "$1$place"
 cp "$folder/script" "$1/ground/script"
 chroot "$1" {_LESS} /bin/sh -eu /ground/script < /dev/null
+if [ "$(readlink -f "$1$place")" != "$(readlink -f "$1")$place" ]; then
+    echo "E: what was installed has made $place lead elsewhere"
+    exit 1
+fi
 mv "$1$place" "$folder/tree$place"
 """
 # What two builds of the same packages would differ in, or what belongs to the machine that built it.
@@ -81,10 +88,11 @@ exit 0
 
 class Rootfs:
     """Builds in a scratch folder; tree: what `filled` fills, as it lies below the image's root. Packages' own scripts
-    run in the chroot, without a network; as root also in process and mount namespaces of their own, so that whatever
-    kills the build ends them and their mounts."""
+    run in the chroot, without a network, in process and mount namespaces of their own, so that whatever kills the build
+    ends them and their mounts, and as root of nothing (see `rootless`) where this host lets them be that."""
 
-    def __init__(self, scratch: Path, suite: str, epoch: int, progress: Progress) -> None:
+    def __init__(self, scratch: Path, suite: str, epoch: int, progress: Progress, *, confined: bool = False) -> None:
+        """confined: whether it is for somebody whose host this is not; it is then built so, or not at all."""
         if shutil.which("mmdebstrap") is None:
             raise Unavailable(
                 "this machine has no mmdebstrap to build images with",
@@ -92,6 +100,7 @@ class Rootfs:
                 code="no_builder",
             )
         self._scratch, self._suite, self._epoch, self._progress = scratch, suite, epoch, progress
+        self._confined = confined
         self.tree = scratch / "tree"
 
     def base(self, debs: Mapping[str, tuple[Deb, Path]], target: Path) -> None:
@@ -141,7 +150,7 @@ class Rootfs:
         folder = self._scratch / "sources"
         folder.mkdir()
         for name, path in sources.items():
-            (folder / name).symlink_to(path.absolute())
+            rootless.share(path, folder / name)
         (self.tree / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
         hooks = [*self._unpacking(below), *self._hook("fill", _FILL_HOOK)]
         # All but the folder is thrown away: nothing of it need reach the disk.
@@ -154,6 +163,7 @@ class Rootfs:
         for number, layer in enumerate(layers):
             link = folder / f"{number}.tar"
             link.unlink(missing_ok=True)
+            layer.chmod(0o644)
             link.symlink_to(layer)
         return self._hook("unpack", _UNPACK_HOOK, "setup")
 
@@ -170,7 +180,7 @@ class Rootfs:
         stanzas: list[str] = []
         for key in sorted(debs):
             deb, path = debs[key]
-            (folder / f"{deb.sha256}.deb").symlink_to(path.absolute())
+            rootless.share(path, folder / f"{deb.sha256}.deb")
             control = subprocess.run(["dpkg-deb", "-f", str(path)], capture_output=True, text=True, check=True).stdout
             stanzas.append(
                 f"{control.strip()}\nFilename: ./{deb.sha256}.deb\nSize: {deb.size}\nSHA256: {deb.sha256}\n\n"
@@ -186,11 +196,12 @@ class Rootfs:
 
     def _run(self, options: Sequence[str], repository: Path, target: Path | None) -> None:
         kind, output = ("tar", str(target)) if target else ("null", "-")
-        argv = ["mmdebstrap", f"--format={kind}", *options, self._suite, output]
+        # The clean hook does it: mmdebstrap would ask apt, which has lost its settings by then, to clean this host's.
+        argv = ["mmdebstrap", f"--format={kind}", "--skip=cleanup/apt", *options, self._suite, output]
+        if self._confined and os.geteuid() != 0:
+            argv.insert(1, "--mode=unshare")
         # Each file's sha256 was compared with the lock: there is no signature to check that says more.
         argv.append(f"deb [trusted=yes] copy://{repository} ./")
-        if os.geteuid() == 0:
-            argv = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", *argv]
         temporary = self._scratch / "tmp"
         temporary.mkdir(exist_ok=True)
         temporary.chmod(0o755)
@@ -202,9 +213,40 @@ class Rootfs:
             "TMPDIR": str(temporary),
             "HOME": "/root",
         }
+        with self._apart() as (before, descriptors):
+            code, kept = self._followed([*before, *argv], environment, descriptors)
+        if code != 0:
+            raise _failed(kept, self._scratch)
+
+    @contextmanager
+    def _apart(self) -> Generator[tuple[Sequence[str], Sequence[int]]]:
+        """Words that come before mmdebstrap's own, and descriptors that it inherits."""
+        if os.geteuid() != 0:  # where it can, mmdebstrap makes a user namespace, with the numbers of /etc/subuid
+            yield (), ()
+            return
+        with ExitStack() as stack:
+            try:
+                words, users = stack.enter_context(rootless.inside(self._scratch))
+                rootless.give(self._scratch)
+                found: tuple[Sequence[str], Sequence[int]] = (words, (users,))
+            except rootless.Unconfined as error:
+                if self._confined:
+                    raise Denied(
+                        f"this host cannot confine what packages run while an image is built: {error}",
+                        hint="install bubblewrap on the control plane's host; its owner can build the image there",
+                        code="cannot_confine",
+                    ) from error
+                found = (_NAMESPACES, ())
+            yield found
+
+    def _followed(
+        self, argv: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int]
+    ) -> tuple[int, Sequence[str]]:
+        """Its exit status and last lines; what it tells meanwhile is told."""
         kept: deque[str] = deque(maxlen=_KEPT_LINES)
         process = subprocess.Popen(
             argv,
+            pass_fds=descriptors,
             env=environment,
             cwd=self._scratch,
             stdin=subprocess.DEVNULL,
@@ -228,8 +270,7 @@ class Rootfs:
                 process.wait()
             if process.stdout is not None:
                 process.stdout.close()
-        if code != 0:
-            raise _failed(kept, self._scratch)
+        return code, kept
 
 
 def _included(debs: Mapping[str, tuple[Deb, Path]]) -> list[str]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from groundplane.model.errors import GroundError, Invalid, Unavailable
 from groundplane.model.locks import File
@@ -51,12 +52,20 @@ def exported(folder: Path) -> str:
     """The folder's `uv.lock` as a `pylock.toml`, resolved anew in nothing: the project's dependencies, without its
     groups and without itself."""
     options = ("--frozen", "--offline", "--no-default-groups", "--no-emit-workspace", "--format", "pylock.toml")
-    done = _run("export", *options, "--no-header", folder=folder)
+    _check_members(folder)
+    done = _run("export", *options, "--no-header", "--no-config", folder=folder)
     if done.returncode != 0:
         raise _full(done.stderr) or Invalid(
             f"uv.lock cannot be read: {_said(done.stderr)}", hint="write it anew: uv lock", code="unresolvable"
         )
     return done.stdout
+
+
+def settings(folder: Path) -> str:
+    """The project's file that says how uv works: `uv.toml`, or `[tool.uv]` of its `pyproject.toml`; "" for none."""
+    if (folder / "uv.toml").is_file():
+        return "uv.toml"
+    return "[tool.uv] of pyproject.toml" if _tool(folder) else ""
 
 
 def addresses(files: Sequence[File], target: Target, folder: Path) -> Mapping[str, str]:
@@ -115,6 +124,27 @@ def _compiled(requirements: Sequence[str], target: Target, folder: Path, *option
     return done.stdout
 
 
+def _tool(folder: Path) -> Mapping[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get("tool", {}).get("uv", {})
+    except (OSError, ValueError, AttributeError):  # uv itself says what is wrong with it
+        return {}
+
+
+def _check_members(folder: Path) -> None:
+    """Raises Invalid for a workspace that leaves the project's folder: the folder is all that was sent."""
+    workspace: Any = _tool(folder).get("workspace", {})
+    for member in workspace.get("members", ()) if isinstance(workspace, Mapping) else ():  # pyright: ignore
+        if str(member).startswith("/") or ".." in str(member).split("/"):  # pyright: ignore
+            raise Invalid(
+                f"pyproject.toml: the member {member!r} of the workspace lies outside of the project",
+                hint="write a pylock.toml where all of it is: uv export --format pylock.toml -o pylock.toml",
+                code="unsupported_source",
+            )
+
+
 def _run(*argv: str, folder: Path, text: str = "") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON": sys.executable, "NO_COLOR": "1"}
     environment.pop("VIRTUAL_ENV", None)
@@ -144,7 +174,7 @@ def _refused(said: str, target: Target) -> GroundError:
     if unknown := sorted(set(_UNKNOWN.findall(text))):
         return Invalid(
             f"the package index has no {', '.join(unknown)}",
-            hint="is the name right? " + _INDEX,
+            hint="is the name right? " + INDEX,
             code="unknown_package",
         )
     if "no wheels" in text or "no usable wheels" in text:
@@ -157,8 +187,8 @@ def _refused(said: str, target: Target) -> GroundError:
             code="unresolvable",
         )
     if re.search(r"[Ff]ailed to (fetch|parse|read)|[Rr]equest failed|error sending request|status code", text):
-        return Unavailable(f"the package index cannot be read: {_said(said)}", hint=_INDEX, code="unreachable")
-    return Invalid(f"uv cannot resolve the packages: {_said(said)}", hint=_INDEX, code="unresolvable")
+        return Unavailable(f"the package index cannot be read: {_said(said)}", hint=INDEX, code="unreachable")
+    return Invalid(f"uv cannot resolve the packages: {_said(said)}", hint=INDEX, code="unresolvable")
 
 
 def no_wheel(name: str, platform: str, why: str = "") -> Invalid:
@@ -177,7 +207,7 @@ def _full(said: str) -> Unavailable | None:
     return Unavailable("the disk is full: uv could not work", hint="make space there, then try again", code="no_space")
 
 
-_INDEX = "uv's own settings name the index: UV_DEFAULT_INDEX, or uv.toml"
+INDEX = "uv's own settings name the index: UV_DEFAULTINDEX, or uv.toml"
 
 
 def _said(text: str) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from groundplane.images import uv
-from groundplane.images.uv import Target, no_wheel
+from groundplane.images.uv import INDEX, Target, no_wheel
 from groundplane.model.errors import Invalid, Unavailable
 from groundplane.model.locks import Deb, File
 
@@ -65,6 +63,13 @@ def checked(requirements: Sequence[str], name: str) -> None:
     from packaging.requirements import InvalidRequirement, Requirement
 
     for each in requirements:
+        if each.startswith("-"):
+            raise Invalid(
+                f"environment {name!r}: {each!r} is an option of pip, and no requirement",
+                hint="list the packages themselves; " + INDEX,
+            )
+        if any(character < " " for character in each):  # quoted it is no error, and a line of its own to uv
+            raise Invalid(f"environment {name!r}: {each!r} holds a control character", hint='write it like "numpy>=2"')
         try:
             found = Requirement(each)
         except InvalidRequirement as error:
@@ -121,12 +126,6 @@ def unpack(wheels: Iterable[Path], target: Target, tree: Path) -> None:
     scripts = tree / places(target)["scripts"].lstrip("/")
     for path in scripts.iterdir() if scripts.is_dir() else ():
         path.chmod(0o755)  # not every wheel says so
-
-
-def newest(names: Sequence[str], target: Target) -> Mapping[str, str]:
-    """See `uv.newest`; the settings of uv are those of this host."""
-    with tempfile.TemporaryDirectory() as folder:
-        return uv.newest(names, target, Path(folder))
 
 
 def newer(version: str, than: str) -> bool:

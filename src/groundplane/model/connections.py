@@ -14,6 +14,11 @@ CONNECTION = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 """Names of connections: lower case, so that each has one form as a variable."""
 
 
+UNANSWERED = "no such server answers there"
+"""Said of a connection that a stranger added, whatever kept it from answering: ports are not his to probe."""
+UNANSWERED_HINT = "does it run, and may the control plane's host reach it? its owner is told more"
+
+
 def check_name(name: str) -> None:
     """Raises Invalid."""
     if not CONNECTION.fullmatch(name):

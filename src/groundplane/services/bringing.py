@@ -132,10 +132,13 @@ def bring(platform: Platform, run_id: int, position: int) -> None:
     tell = _Teller(platform, row.uid, run_id, position)
     try:
         placed = plan.placement(step)
-        lock = _lock(platform, plan, step.name, tell)
+        stranger = bool(row.confined)
+        lock = _lock(platform, plan, step.name, tell, stranger=stranger)
         if placed.image is not None and not placed.lock:  # what its packages need was not known when it was planned
             gpus.check(platform.driver(placed.backend), placed.backend, [step], {step.name: (placed.image, lock)})
-        image = _found(platform, lock, placed.backend) or _image(platform, lock, placed, Path(plan.folder), tell)
+        image = _found(platform, lock, placed.backend) or _image(
+            platform, lock, placed, Path(plan.folder), tell, stranger=stranger
+        )
         _patiently(platform, placed.backend, image, tell, patience)
     except GroundError as error:
         changed = _fail(platform, run_id, position, _reason(error))
@@ -150,7 +153,7 @@ def bring(platform: Platform, run_id: int, position: int) -> None:
     platform.notifier.notify(*changed)
 
 
-def _lock(platform: Platform, plan: RunPlan, step: str, progress: Progress) -> Lock:
+def _lock(platform: Platform, plan: RunPlan, step: str, progress: Progress, *, stranger: bool) -> Lock:
     """The lock in the plan, else the one that this home resolved earlier, else resolved now: by the registry of
     somebody else's image alone, where the backend pulls from there."""
     placed = plan.placements[step]
@@ -173,14 +176,16 @@ def _lock(platform: Platform, plan: RunPlan, step: str, progress: Progress) -> L
     if placed.image.image and isinstance(driver, PullsImages):
         progress(f"asking its registry for {placed.image.image}")
         return pulling.lock(driver, placed.image, placed.definition, folder)
-    lock = locking.resolve(platform, placed.image, folder, placed.definition, None, progress)
+    lock = locking.resolve(platform, placed.image, folder, placed.definition, None, progress, stranger=stranger)
     shelf.keep_resolved(platform.home, lock)
     return lock
 
 
-def _image(platform: Platform, lock: Lock, placed: Placement, folder: Path, progress: Progress) -> Image:
+def _image(
+    platform: Platform, lock: Lock, placed: Placement, folder: Path, progress: Progress, *, stranger: bool
+) -> Image:
     try:
-        return locking.image_of(platform, lock, progress, folder=folder)
+        return locking.image_of(platform, lock, progress, folder=folder, stranger=stranger)
     except Unavailable as error:
         known = shelf.resolved(platform.home, placed.definition)
         if error.code == "package_gone" and known == lock:  # nobody asked for these very versions

@@ -13,8 +13,9 @@ from groundplane.model.connections import check_name, query_parts
 from groundplane.model.documents import ConnectionDocument
 from groundplane.model.errors import Invalid, NotFound, Unavailable
 from groundplane.model.pipelines import SourceKind, Step
+from groundplane.model.reasons import Reason
 from groundplane.model.secrets import check_name as check_secret
-from groundplane.services import gate, idioms, secrets, visibility
+from groundplane.services import callers, gate, idioms, secrets, visibility
 from groundplane.services.access import Actor
 from groundplane.services.idioms import Target
 from groundplane.services.plans import RunPlan
@@ -24,11 +25,12 @@ from groundplane.store import connections
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A connection as work gets it."""
+    """A connection as work gets it. to_this_host: whether it may lead to the control plane's own host."""
 
     name: str
     target: Target
     password: str | None
+    to_this_host: bool
 
 
 def put(
@@ -46,7 +48,8 @@ def put(
     on = secrets.belonging(platform, "connection", name, project)
     with gate.change(platform, actor, "connection.add", name, on, project=project, url=target.url()) as connection:
         visibility.require_made(actor, project or "", on.team)
-        connections.put(connection, name, project or "", target.url(), secret, now())
+        own = not callers.is_stranger(actor)
+        connections.put(connection, name, project or "", target.url(), secret, now(), to_this_host=own)
         return _document(connections.serving(connection, name, project or ""))
 
 
@@ -86,7 +89,7 @@ def open_(platform: Platform, connection: Connection, project: str, name: str) -
     password = None
     if row.secret is not None:
         password = _password(name, row.secret, secrets.open_(platform, connection, project, row.secret))
-    return Opened(name, idioms.parse(row.url), password)
+    return Opened(name, idioms.parse(row.url), password, bool(row.to_this_host))
 
 
 def check(platform: Platform, plan: RunPlan) -> None:
@@ -101,6 +104,15 @@ def check(platform: Platform, plan: RunPlan) -> None:
                 if not opened.target.is_database:
                     raise Invalid(f"step {step.name!r} asks connection {name!r}, which is a bucket")
                 require_client()
+
+
+def not_here(name: str, why: object) -> Reason:
+    """A stranger has added it, and it leads to this host."""
+    return Reason(
+        "not_here",
+        f"connection {name!r}: {why}",
+        "whoever runs the control plane can add it there, on its own socket: others may then use it",
+    )
 
 
 def queried(step: Step) -> list[str]:

@@ -21,6 +21,10 @@ class Unreadable(Exception):
     """The URL gave no answer, an error, or less than it announced."""
 
 
+class OwnAddress(OSError):
+    """It is of the control plane's own host: not for strangers."""
+
+
 def blocks(url: str, *, stranger: bool) -> Iterator[bytes]:
     """The URL's content. Raises Unreadable, also at an end that came too early."""
     size = 0
@@ -42,6 +46,23 @@ def blocks(url: str, *, stranger: bool) -> Iterator[bytes]:
         raise Unreadable(str(error) or type(error).__name__) from error
     if announced is not None and announced.isdecimal() and int(announced) != size:
         raise Unreadable(f"it announced {announced} bytes and broke off after {size}")
+
+
+def opened_for_strangers(url: str) -> Any:
+    """The answer of an address that a stranger names, as `urlopen` gives it. Raises HTTPError, and OSError: that of an
+    address of this host says so, all others say the same, for ports of others are not his to probe."""
+    request = urllib.request.Request(url, headers={"User-Agent": "groundplane"})  # noqa: S310 - see the next line
+    if request.type not in _STRANGERS:
+        raise OwnAddress(f"{request.type}: is an address of the control plane's own host")
+    try:
+        return _strangers().open(request, timeout=_SECONDS)
+    except urllib.error.HTTPError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, OwnAddress):
+            raise reason from None
+        raise OSError("it does not answer") from None
 
 
 def _strangers() -> urllib.request.OpenerDirector:
@@ -88,9 +109,14 @@ class _TlsConnection(http.client.HTTPSConnection):
 
 def _outside(address: tuple[str, int], timeout: float | None = None, source: Any = None) -> socket.socket:
     """`socket.create_connection` to where the name leads now, if that is no address of this host or its link alone."""
-    host, port = address
+    return socket.create_connection((outside(*address), address[1]), timeout, source)
+
+
+def outside(host: str, port: int) -> str:
+    """The numeric address that the name leads to now. Raises OwnAddress for one of this host or its link alone, and
+    OSError for a name without any."""
     for *_, found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         if addresses.is_own(str(found[0])):
-            raise OSError(f"{host} is an address of the control plane's own host ({found[0]})")
-        return socket.create_connection((str(found[0]), port), timeout, source)
+            raise OwnAddress(f"{host} is an address of the control plane's own host ({found[0]})")
+        return str(found[0])
     raise OSError(f"{host} has no address")

@@ -10,7 +10,7 @@ from groundplane.model.environments import Environment
 from groundplane.model.errors import Invalid, NotFound
 from groundplane.model.locks import Lock
 from groundplane.model.requests import EnvironmentRequest
-from groundplane.services import gate, locking, shelf, visibility
+from groundplane.services import callers, gate, locking, shelf, visibility
 from groundplane.services.access import Actor
 from groundplane.services.locking import Asked
 from groundplane.services.objects import Resource
@@ -154,7 +154,8 @@ def outdated(platform: Platform, actor: Actor, request: EnvironmentRequest, prog
 
     asked = _read(platform, actor, request)
     locks = [lock for lock in map(asked.lock, asked.workable(progress)) if not lock.attested]
-    rows = aging.rows(locks, shelf.store(platform.home), security=request.security, progress=progress)
+    downloads = shelf.downloads(platform.home, stranger=callers.is_stranger(actor))
+    rows = aging.rows(locks, shelf.store(platform.home), downloads, security=request.security, progress=progress)
     if request.security:
         return rows
     for each in locks:

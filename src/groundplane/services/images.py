@@ -56,9 +56,7 @@ def prune(platform: Platform, actor: Actor, *, everything: bool) -> dict[str, An
                     _drop(platform, image)
     freed = store.collect()
     if everything:
-        from groundplane.images.downloads import Downloads
-
-        freed += Downloads(platform.home / "images" / "downloads").clear()
+        freed += shelf.downloads(platform.home).clear()
     return {"removed": sorted(removed), "freed_bytes": freed}
 
 

@@ -13,7 +13,7 @@ from groundplane.model.environments import Environment
 from groundplane.model.errors import GroundError, Invalid, NotFound, Unavailable
 from groundplane.model.locks import Lock
 from groundplane.model.requests import EnvironmentRequest
-from groundplane.services import audit, environments, gate, shelf, spec, visibility
+from groundplane.services import audit, callers, environments, gate, shelf, spec, visibility
 from groundplane.services.access import Actor
 from groundplane.services.environments import LOCK_FILE
 from groundplane.services.objects import Resource
@@ -106,7 +106,8 @@ def lock(platform: Platform, actor: Actor, request: EnvironmentRequest, progress
         folder = audit.Private(request.folder)
         with gate.change(platform, actor, "environment.lock", environment.name, on, folder=folder):
             pass
-        made.append(_locked(platform, asked, environment, request.builder, _named(environment.name, progress)))
+        say, stranger = _named(environment.name, progress), callers.is_stranger(actor)
+        made.append(_locked(platform, asked, environment, request.builder, say, stranger=stranger))
     return {
         "lock": written(asked, made),
         "changed": [each.name for each in made if each != asked.locks.get(each.name)],
@@ -132,7 +133,7 @@ def build(platform: Platform, actor: Actor, request: EnvironmentRequest, progres
     for environment in wanted:
         say = _named(environment.name, progress)
         if environment.name in unlocked:
-            known = _locked(platform, asked, environment, request.builder, say)
+            known = _locked(platform, asked, environment, request.builder, say, stranger=callers.is_stranger(actor))
             fresh.append(known)
         else:
             known = asked.lock(environment)
@@ -142,7 +143,7 @@ def build(platform: Platform, actor: Actor, request: EnvironmentRequest, progres
                 pass
         if not known.attested:
             with _naming(environment):
-                image_of(platform, known, say, pool, asked.folder)
+                image_of(platform, known, say, pool, asked.folder, stranger=callers.is_stranger(actor))
         rows.append({**row(platform, known), "built": built or known in fresh})
     return {"lock": written(asked, fresh) if fresh else request.lock, "environments": rows}
 
@@ -161,19 +162,27 @@ def pool(platform: Platform, actor: Actor, request: EnvironmentRequest, progress
         with gate.change(platform, actor, "environment.pool", environment.name, folder=audit.Private(str(folder))):
             pass
         if not found.attested:
-            builder = shelf.builder(platform.home, found.builder, asked.folder)
+            stranger = callers.is_stranger(actor)
+            builder = shelf.builder(platform.home, found.builder, asked.folder, stranger=stranger)
             with _naming(environment):
                 files |= builder.pool(found, folder, _named(environment.name, progress))
     return {"folder": str(folder), "files": len(files)}
 
 
 def image_of(
-    platform: Platform, lock: Lock, progress: Progress, pool: Path | None = None, folder: Path | None = None
+    platform: Platform,
+    lock: Lock,
+    progress: Progress,
+    pool: Path | None = None,
+    folder: Path | None = None,
+    *,
+    stranger: bool,
 ) -> Image:
-    """The lock's image with its documents: at once when it is built. folder: the project's, for its Dockerfile."""
+    """The lock's image with its documents: at once when it is built. folder: the project's, for its Dockerfile.
+    stranger: whether it is somebody whose host this is not who needs it."""
     found = shelf.built(platform.home, lock)
     if found is None:
-        found = shelf.builder(platform.home, lock.builder, folder).build(lock, progress, pool)
+        found = shelf.builder(platform.home, lock.builder, folder, stranger=stranger).build(lock, progress, pool)
     _document(platform, lock, found)
     return found
 
@@ -208,13 +217,19 @@ def document(platform: Platform, lock: Lock, image: Image, kind: str) -> Path:
 
 
 def _locked(
-    platform: Platform, asked: Asked, environment: Environment, builder: str | None, progress: Progress
+    platform: Platform,
+    asked: Asked,
+    environment: Environment,
+    builder: str | None,
+    progress: Progress,
+    *,
+    stranger: bool,
 ) -> Lock:
     old, wanted = asked.locks.get(environment.name), asked.definition(environment)
     if old is not None and old.attested and old.definition == wanted:
         return old
     with _naming(environment):
-        return resolve(platform, environment, asked.folder, wanted, builder, progress)
+        return resolve(platform, environment, asked.folder, wanted, builder, progress, stranger=stranger)
 
 
 def _needs_lock(asked: Asked, environment: Environment, builder: str | None) -> bool:
@@ -249,8 +264,11 @@ def resolve(
     definition: str,
     builder: str | None,
     progress: Progress,
+    *,
+    stranger: bool,
 ) -> Lock:
-    """The environment as it is resolved now, with its image built and its documents written. definition: its own."""
+    """The environment as it is resolved now, with its image built and its documents written. definition: its own.
+    stranger: as of `image_of`."""
     recipe = environments.recipe(environment, folder, builder)
     chosen = builder or ("debian" if recipe.suite else "docker")
     if chosen == "debian" and not recipe.suite:
@@ -260,7 +278,7 @@ def resolve(
         )
     if told := environments.passed_over(environment, folder):
         progress(told)
-    made = shelf.builder(platform.home, chosen, folder).lock(recipe, progress)
+    made = shelf.builder(platform.home, chosen, folder, stranger=stranger).lock(recipe, progress)
     made = replace(made, name=environment.name, definition=definition)
     image = shelf.store(platform.home).find(made.recipe)
     if image is None:

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from groundplane.model.connections import query_parts
+from groundplane.model.connections import UNANSWERED, UNANSWERED_HINT, query_parts
 from groundplane.model.errors import GroundError, Invalid
 from groundplane.model.reasons import Fault, Reason
 from groundplane.model.secrets import HIDDEN
-from groundplane.services import connections, idioms, reasons
+from groundplane.services import connections, downloads, idioms, reasons
 from groundplane.services.connections import Opened
 from groundplane.services.platform import Platform
 from groundplane.spi import layout
@@ -25,6 +25,8 @@ from groundplane.spi import layout
 _LOOK_EVERY = 1.0
 _SHOWN = 80
 _TRIES, _PAUSE = 3, 0.5
+_CONNECT_SECONDS, _EVEN_SECONDS = 5, 7.0
+"""Of strangers' connections: how long they may take, and how long they always take when there is no answer."""
 
 
 class NotAsked(Exception):
@@ -96,6 +98,16 @@ def _patiently(opened: Opened, request: dict[str, str], what: str, wanted: Calla
 
 
 def _run(opened: Opened, request: dict[str, str], what: str, wanted: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    try:
+        _ask_once(opened, request, what, wanted)
+    except NotAsked as failed:
+        if not opened.to_this_host and UNANSWERED in failed.reason.message:
+            time.sleep(max(0.0, began + _EVEN_SECONDS - time.monotonic()))
+        raise
+
+
+def _ask_once(opened: Opened, request: dict[str, str], what: str, wanted: Callable[[], bool]) -> None:
     target = opened.target
     where: dict[str, Any] = {
         "host": target.host,
@@ -106,11 +118,14 @@ def _run(opened: Opened, request: dict[str, str], what: str, wanted: Callable[[]
         "passfile": os.devnull,  # nobody's own passwords count
         **({"password": opened.password} if opened.password else {}),
     }
+    if not opened.to_this_host:
+        where |= _outside(opened, what)
     argv = [sys.executable, "-I", "-m", "groundplane.data.query"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=_environment(), cwd="/") as process:
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=_environment(opened), cwd="/") as process:
         end = iter((process.terminate, process.kill))
-        given: bytes | None = json.dumps({"connection": where, **request}).encode()
+        asked = {"connection": where, "discreet": not opened.to_this_host, **request}
+        given: bytes | None = json.dumps(asked).encode()
         while True:
             try:
                 out, said = process.communicate(given, timeout=_LOOK_EVERY)
@@ -130,9 +145,30 @@ def _run(opened: Opened, request: dict[str, str], what: str, wanted: Callable[[]
         raise NotAsked(Reason(error["code"], _clean(message, opened), error["hint"], Fault(error["fault"])))
 
 
-def _environment() -> dict[str, str]:
-    """The control plane's without what libpq reads of it."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+def _outside(opened: Opened, what: str) -> dict[str, Any]:
+    """More of libpq's settings for a connection that a stranger added: the address is one of another host, now and when
+    it is connected to, and nobody's tickets and certificates are shown there."""
+    try:
+        address = downloads.outside(opened.target.host, opened.target.port)
+    except downloads.OwnAddress as error:
+        raise NotAsked(connections.not_here(opened.name, error)) from None
+    except OSError:
+        said = f"connection {what}: {UNANSWERED}"
+        raise NotAsked(Reason("connection_failed", said, UNANSWERED_HINT, Fault.BACKEND)) from None
+    return {
+        "hostaddr": address,
+        "connect_timeout": _CONNECT_SECONDS,
+        "gssencmode": "disable",
+        "sslcert": "/nonexistent",
+        "sslkey": "/nonexistent",
+    }
+
+
+def _environment(opened: Opened) -> dict[str, str]:
+    """The control plane's without what libpq reads of it; without its owner's tickets, too, for what he has not
+    added."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return found if opened.to_this_host else {**found, "KRB5CCNAME": "FILE:/nonexistent"}
 
 
 def _clean(text: str, opened: Opened) -> str:

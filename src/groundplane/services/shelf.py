@@ -13,6 +13,7 @@ from groundplane.spi import wire
 from groundplane.spi.images import Builder, Image
 
 if TYPE_CHECKING:
+    from groundplane.images.downloads import Downloads
     from groundplane.images.store import ImageStore
 
 BUILDERS = ("debian", "docker")
@@ -58,17 +59,25 @@ def forget_resolved(home: Path, definition: str) -> None:
     _resolved(home, definition).unlink(missing_ok=True)
 
 
+def downloads(home: Path, *, stranger: bool = False) -> Downloads:
+    """The home's files of packages. stranger: as of `builder`."""
+    from groundplane.images.downloads import Downloads
+    from groundplane.services.downloads import opened_for_strangers
+
+    return Downloads(home / "images" / "downloads", opened_for_strangers if stranger else None)
+
+
 def _resolved(home: Path, definition: str) -> Path:
     return home / "images" / "resolved" / f"{definition}.json"
 
 
-def builder(home: Path, name: str, folder: Path | None = None) -> Builder:
-    """Who builds and resolves. folder: the project's, for Dockerfiles. Raises NotFound for an unknown one."""
+def builder(home: Path, name: str, folder: Path | None = None, *, stranger: bool = False) -> Builder:
+    """Who builds and resolves. folder: the project's, for Dockerfiles. stranger: whether it is for somebody whose host
+    this is not. Raises NotFound for an unknown one."""
     if name == "debian":
         from groundplane.images.debian import DebianBuilder
-        from groundplane.images.downloads import Downloads
 
-        return DebianBuilder(store(home), Downloads(home / "images" / "downloads"))
+        return DebianBuilder(store(home), downloads(home, stranger=stranger))
     if name == "docker":
         from groundplane.images.docker import DockerBuilder
         from groundplane.oci import address

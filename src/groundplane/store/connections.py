@@ -21,12 +21,15 @@ def serving(connection: Connection, name: str, project: str) -> Any | None:
     return connection.execute(query.order_by(connections.c.project.desc()).limit(1)).first()
 
 
-def put(connection: Connection, name: str, project: str, url: str, secret: str | None, at: int) -> None:
+def put(
+    connection: Connection, name: str, project: str, url: str, secret: str | None, at: int, *, to_this_host: bool
+) -> None:
     """Makes it, or changes where it leads."""
+    row = {"url": url, "secret": secret, "to_this_host": int(to_this_host)}
     mine = (connections.c.name == name) & (connections.c.project == project)
-    found = connection.execute(update(connections).where(mine).values(url=url, secret=secret))
+    found = connection.execute(update(connections).where(mine).values(**row))
     if not found.rowcount:
-        connection.execute(insert(connections).values(name=name, project=project, url=url, secret=secret, added_at=at))
+        connection.execute(insert(connections).values(name=name, project=project, added_at=at, **row))
 
 
 def remove(connection: Connection, name: str, project: str) -> bool:

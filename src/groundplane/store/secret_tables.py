@@ -30,5 +30,7 @@ connections = Table(
     Column("url", Text, nullable=False),  # without its password
     Column("secret", Text),  # the name of the one that is its password
     Column("added_at", BigInteger, nullable=False),
+    # Whether it may lead to the control plane's own host: whose host that is has added it.
+    Column("to_this_host", Integer, nullable=False, server_default=text("0")),
     Index("connections_by_name", "name", "project", unique=True),
 )

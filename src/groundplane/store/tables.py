@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from groundplane.store.names import Name
 
-REVISION = "0008"
+REVISION = "0009"
 """The revision of this module; store/migrations leads to it from every earlier one."""
 
 metadata = MetaData()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from groundplane.images import renv
+from groundplane.images.downloads import Downloads
 from groundplane.model.errors import Invalid
 from groundplane.model.locks import Deb, File
 from tests import r_repository
@@ -66,16 +67,19 @@ def test_a_source_lies_in_its_repository_or_the_archive(monkeypatch: pytest.Monk
     monkeypatch.delenv(renv.OVERRIDE, raising=False)
     repositories = {"CRAN": "https://cran.test/", "OWN": "https://own.test"}
     _, (package,) = renv.read(text({"Package": "a", "Repository": "OWN"}, repositories=repositories))
-    assert renv.addresses(package) == [
+    own, named = renv.addresses(package)
+    assert own == []
+    assert named == [
         "https://own.test/src/contrib/a_1.0.tar.gz",
         "https://own.test/src/contrib/Archive/a/a_1.0.tar.gz",
         "https://cran.test/src/contrib/a_1.0.tar.gz",
         "https://cran.test/src/contrib/Archive/a/a_1.0.tar.gz",
     ]
     monkeypatch.setenv(renv.OVERRIDE, "https://mirror.test/")
-    assert renv.addresses(package)[0] == "https://mirror.test/src/contrib/a_1.0.tar.gz"
+    own, named = renv.addresses(package)
+    assert (own[0], named) == ("https://mirror.test/src/contrib/a_1.0.tar.gz", [])
     file = File("a", "1.0", "a_1.0.tar.gz", "https://own.test/src/contrib/Archive/a/a_1.0.tar.gz", "0" * 64, 1)
-    assert renv.mirrored(file) == ["https://mirror.test/src/contrib/Archive/a/a_1.0.tar.gz", file.url]
+    assert renv.mirrored(file) == ["https://mirror.test/src/contrib/Archive/a/a_1.0.tar.gz"]
     with pytest.raises(Invalid, match="no address"):
         renv.read(text({"Package": "a", "Repository": "X"}, repositories={}))
 
@@ -112,6 +116,7 @@ def test_compiled_code_is_seen_in_the_source(tmp_path: Path) -> None:
 def test_the_newest_of_each_is_read_from_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(renv.OVERRIDE, raising=False)
     r_repository.write(tmp_path)
-    assert renv.latest(r_repository.lock(tmp_path.as_uri())) == {"tinysum": "1.0-2", "tinytable": "0.2"}
+    downloads = Downloads(tmp_path / "downloads")
+    assert renv.latest(r_repository.lock(tmp_path.as_uri()), downloads) == {"tinysum": "1.0-2", "tinytable": "0.2"}
     assert renv.newer("1.10", "1.9")
     assert not renv.newer("1.1-2", "1.1.2")

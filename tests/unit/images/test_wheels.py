@@ -105,7 +105,7 @@ def test_what_cannot_be_installed_is_named(text: str, said: str, code: str) -> N
 
 @pytest.mark.parametrize(
     ("requirement", "said"),
-    [("numpy=>2", "no requirement"), ("a @ file:///tmp/a.whl", "is an address"), ("a\nb", "no")],
+    [("numpy=>2", "no requirement"), ("a @ file:///tmp/a.whl", "is an address"), ("a\nb", "control character")],
 )
 def test_what_is_no_requirement_is_named(requirement: str, said: str) -> None:
     with pytest.raises(Invalid, match=said):
