@@ -1,5 +1,5 @@
 # One command each on a fresh machine: `make demo` shows Groundplane at work, `make test` proves it.
-.PHONY: demo test lint bench format
+.PHONY: demo test test-here test-cluster lint bench format
 
 VENV := .venv
 RUN := $(VENV)/bin
@@ -11,8 +11,15 @@ $(VENV)/installed: pyproject.toml uv.lock
 demo: $(VENV)/installed
 	$(RUN)/python tools/demo.py
 
-test: lint
-	$(RUN)/pytest
+test: test-here test-cluster
+
+# Two processes, that take whole files as they come: the longest are not the last.
+test-here: lint
+	$(RUN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/kubernetes
+
+# One after the other: there is one registry that the cluster's nodes pull from.
+test-cluster: $(VENV)/installed
+	$(RUN)/pytest tests/kubernetes
 
 lint: $(VENV)/installed
 	$(RUN)/ruff check src tests bench tools

@@ -9,15 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import docker_engine as engines
 from tests.parts import require
-
-if TYPE_CHECKING:
-    from tests.cluster import Site
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would everything that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -72,14 +68,3 @@ def examples_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):  # fmt: skip
         subprocess.run(command, check=True, capture_output=True, timeout=200)
     return folder / "bin"
-
-
-@pytest.fixture(scope="session")
-def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The cluster that KUBECONFIG names, and a control plane that has it for a backend, `k8s`."""
-    for part in ("kubernetes", "docker-registry", "s3"):
-        require(part)
-    from tests.cluster import site
-
-    with site(tmp_path_factory.mktemp("kubernetes")) as made:
-        yield made

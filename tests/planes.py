@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from groundplane.model.states import FINAL
 from groundplane.services import claims, leases, logs, runs
 from groundplane.services.access import Actor
 from groundplane.services.platform import Platform
-from groundplane.spi.driver import Changes, Driver
+from groundplane.spi.driver import Changes, Driver, Submission
+from groundplane.spi.launch import Launch
 from groundplane.spi.layout import blob
 from groundplane.store.database import Database
 
@@ -56,7 +57,16 @@ def claims_within(seconds: float, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 class Shared(ScriptedDriver):
-    """A backend that outlives control planes, and has several at once: `seat` is one control plane's way to it."""
+    """A backend that outlives control planes, and has several at once: `seat` is one control plane's way to it.
+    `launches`: all that it was given, of what has been cleaned up too."""
+
+    def __init__(self, home: Path | None = None) -> None:
+        super().__init__(home)
+        self.launches: list[Launch] = []
+
+    def submit(self, launches: Sequence[Launch]) -> list[Submission]:
+        self.launches.extend(launches)
+        return super().submit(launches)
 
     def seat(self) -> Seat:
         return Seat(self)

@@ -54,8 +54,8 @@ def language(request: pytest.FixtureRequest) -> Language:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    folder = tmp_path / "tree é"
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("t") / "tree é"  # with a short name, for sockets
     folder.mkdir()
     return folder
 

@@ -121,8 +121,8 @@ def test_a_next_one_waits_for_one_that_is_ending(ground: Ground) -> None:
         assert ground.json("status")["pid"] != holder.pid
 
 
-def test_a_home_with_a_long_name(tmp_path: Path) -> None:
-    ground = Ground(tmp_path / ("long" * 30), XDG_RUNTIME_DIR=str(tmp_path))
+def test_a_home_with_a_long_name(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    ground = Ground(tmp_path / ("long" * 30), XDG_RUNTIME_DIR=str(tmp_path_factory.mktemp("r")))
     assert ground("run", str(ground.write("a.sh", "echo hello"))).stdout == "hello\n"
     pid = ground.pid()
     assert ground.pid() == pid

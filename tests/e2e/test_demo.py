@@ -33,7 +33,7 @@ def surroundings(home: Path, path: str | None = None) -> dict[str, str]:
 
 def demo(home: Path, path: str | None = None) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, DEMO], env=surroundings(home, path), capture_output=True, text=True, check=False, timeout=280
+        [sys.executable, DEMO], env=surroundings(home, path), capture_output=True, text=True, check=False, timeout=580
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return done

@@ -50,7 +50,7 @@ def run(ground: Ground, *words: str, code: int = 0, told: bool = False, **variab
         env={**ground.env, **variables},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=580,
         check=False,
     )
     assert done.returncode == code, done.stderr

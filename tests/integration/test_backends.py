@@ -89,7 +89,9 @@ def test_a_driver_that_cannot_be_loaded_concerns_its_backend_alone(
     assert backends.check(ground.platform, ME, "lab").ok
 
 
-def test_work_that_nobody_can_follow_may_be_cancelled_and_holds_up_nothing(ground: Ground, plugin: Plugin) -> None:
+def test_work_that_nobody_can_follow_may_be_cancelled_and_holds_up_nothing(
+    short_leases: None, ground: Ground, plugin: Plugin
+) -> None:
     backends.add(ground.platform, ME, "lab", "lab", {})
     uid = ground.submit(LAB.replace("/fake/a", "/fake/slow"))
     ground.until_task(uid, "a", "running")

@@ -69,7 +69,7 @@ def launched(ground: Ground, steps: str) -> Launch:
     assert ground.backend
     run = ground.run(steps)
     assert run.state == "succeeded", run.reason
-    (launch,) = [each.launch for each in ground.backend._played.values() if each.launch.run == run.id]
+    (launch,) = [each for each in ground.backend.launches if each.run == run.id]
     return launch
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,13 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from groundplane.client import Client
 from groundplane.engine.errands import Errands
 from groundplane.model.reasons import Reason
 from groundplane.services import fetching, leases
+from groundplane.services.platform import Platform
 from groundplane.spi.launch import Launch
 from groundplane.store import attempts, tasks
+from groundplane.store.tables import control_planes
 from tests.integration.conftest import end_agents
 from tests.parts import require
 from tests.planes import PATIENCE, Ground, Seat, Shared, task
@@ -68,6 +72,32 @@ def test_one_that_ends_in_good_order_is_followed_at_once(pair: tuple[Ground, Gro
     assert len(second.starts(uid)) == 2
 
 
+def test_a_lease_that_is_being_renewed_meanwhile_is_left_all_the_same(
+    pair: tuple[Ground, Ground], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = pair
+    begun, renewed = threading.Event(), threading.Event()
+    renew = leases.renew
+
+    def slowly(platform: Platform, site: str) -> bool:
+        if platform is not first.platform:
+            return renew(platform, site)
+        begun.set()
+        time.sleep(0.5)
+        try:
+            return renew(platform, site)
+        finally:
+            renewed.set()
+
+    monkeypatch.setattr(leases, "renew", slowly)
+    assert begun.wait(PATIENCE)
+    first.close()
+    assert renewed.wait(PATIENCE)
+    with second.platform.database.read() as connection:
+        known = select(control_planes.c.expires_at).where(control_planes.c.id == first.platform.holder)
+        assert connection.execute(known).scalar_one_or_none() in (0, None)  # None: the second has cleared it away
+
+
 def test_a_cancel_reaches_the_one_that_follows_the_work(pair: tuple[Ground, Ground]) -> None:
     first, second = pair
     first.play(a={"delay": 60})
@@ -107,7 +137,7 @@ def test_a_holder_without_a_row_is_gone_too(pair: tuple[Ground, Ground]) -> None
 
 def test_a_submit_of_a_former_holder_is_refused(pair: tuple[Ground, Ground]) -> None:
     first, second = pair
-    second.play(a={"delay": 1.0})
+    second.play(a={"delay": 5.0})
     launched: list[Launch] = []
     assert second.backend
     accept = second.backend.submit

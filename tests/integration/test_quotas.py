@@ -107,8 +107,8 @@ def most_gpus_at_once(ground: Ground) -> int:
 
 def test_no_more_gpus_at_once_than_the_quota(ground: Ground) -> None:
     put(ground, gpus=4)
-    ground.play(fit={"delay": 0.02})
-    run = ground.run(fan(20))
+    ground.play(fit={"delay": 0.2})
+    run = ground.run(fan(12))
     assert run.state == "succeeded"
     assert most_gpus_at_once(ground) == 4
     assert (quota(ground).used, quota(ground).waiting) == (0, 0)

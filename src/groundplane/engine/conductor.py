@@ -86,7 +86,8 @@ class Conductor:
         self._fetches.close()
         self._images.close()
         self._licence_servers.close()
-        self._threads[0].join(timeout=10)
+        for thread in self._threads:  # both: a lease that is renewed after it was left would be waited for
+            thread.join(timeout=10)
         try:
             if self._platform.end_agents:
                 status.end_agents(self._platform)

@@ -207,7 +207,7 @@ def _full(said: str) -> Unavailable | None:
     return Unavailable("the disk is full: uv could not work", hint="make space there, then try again", code="no_space")
 
 
-INDEX = "uv's own settings name the index: UV_DEFAULTINDEX, or uv.toml"
+INDEX = "uv's own settings name the index: UV_DEFAULT_INDEX, or uv.toml"
 
 
 def _said(text: str) -> str:
