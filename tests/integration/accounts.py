@@ -26,7 +26,8 @@ def team(connection: Connection, name: str, parent: str = "platform") -> int:
     if row is not None:
         return row.id
     above = None if name == "platform" else team(connection, parent)
-    return teams.add(connection, name, above, 1)
+    teams.add(connection, name, above, 1)
+    return teams.by_name(connection, name).id  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def user(connection: Connection, name: str, *roles: tuple[str, str], **attributes: str) -> Actor:

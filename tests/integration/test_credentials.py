@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from groundplane.model.errors import Denied, GroundError, Unauthenticated
 from groundplane.model.ids import new_id
-from groundplane.services import identities, quotas, runs, sessions, teams, tokens, users, work_tokens
+from groundplane.services import gate, identities, projects, quotas, runs, sessions, teams, tokens, users, work_tokens
 from groundplane.services.access import Actor
 from groundplane.services.audit import views
 from groundplane.services.login_rules import LoginRules
@@ -267,3 +267,42 @@ def test_what_was_submitted_is_decided_and_goes_on_when_its_submitter_leaves_the
     assert [ground.wait(run).state for run in (first, waiting)] == ["succeeded"] * 2
     with pytest.raises(Denied):
         runs.submit(platform, ana, new_id(), ground.request(STEP))
+
+
+MADE: dict[str, Callable[[Platform], object]] = {
+    "user": lambda plane: users.create(plane, OWNER, "alice"),
+    "team": lambda plane: teams.create(plane, OWNER, "cardio"),
+    "project": lambda plane: projects.create(plane, OWNER, "trial", "platform"),
+}
+
+
+@pytest.mark.parametrize("what", MADE)
+def test_of_two_who_make_the_same_at_once_one_is_told(
+    tmp_path: Path, postgres: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    url = postgres.create()
+    planes = [Platform(home=tmp_path, database=Database(url), drivers={}) for _ in range(2)]
+    both, change = threading.Barrier(2, timeout=20), gate.change
+
+    def together(*words: Any, **facts: Any) -> Any:
+        both.wait()  # each has seen that there is none yet
+        return change(*words, **facts)
+
+    monkeypatch.setattr(gate, "change", together)
+    ended: list[str] = []
+
+    def make(plane: Platform) -> None:
+        try:
+            MADE[what](plane)
+            ended.append("made")
+        except (GroundError, DBAPIError) as error:
+            ended.append(type(error).__name__)
+
+    threads = [threading.Thread(target=make, args=[plane]) for plane in planes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for plane in planes:
+        plane.database.close()
+    assert sorted(ended) == ["Conflict", "made"]

@@ -60,8 +60,9 @@ def planned(ground: Ground, steps: str, **fields: str) -> dict[str, tuple[str, .
 def project(ground: Ground, name: str, words: Sequence[str]) -> None:
     """A project of a team, labelled."""
     with ground.platform.database.write() as connection:
-        key = teams.add(connection, "bio", None, now())
-        connection.execute(insert(projects).values(name=name, team_id=key, created_at=now()))
+        teams.add(connection, "bio", None, now())
+        bio = teams.by_name(connection, "bio")
+        connection.execute(insert(projects).values(name=name, team_id=bio.id, created_at=now()))  # type: ignore[union-attr]
     labels.set_project(ground.platform, ME, name, words)
 
 

@@ -535,7 +535,8 @@ def test_a_team_sees_its_own_quotas_and_only_who_runs_machines_sets_them(ground:
     quotas.put(ground.platform, ME, "genes", {"runs": 3}, None)
     quotas.put(ground.platform, ME, "nobodys", {"runs": 3}, None)
     with ground.platform.database.write() as connection:
-        key = users.add(connection, "ada", "user", now())
+        users.add(connection, "ada", "user", now())
+        key = users.locked(connection, "ada").id
         teams.add_member(connection, teams.by_name(connection, "bio").id, key, "maintainer", "local")  # type: ignore[union-attr]
     ada = Actor("ada", "user")
     assert {each.name for each in quotas.listing(ground.platform, ada)} == {"bio", "genes"}

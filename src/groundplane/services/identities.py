@@ -55,7 +55,7 @@ def _first(platform: Platform, connection: Connection, claims: Claims) -> Any:
     bound = {"issuer": claims.issuer, "subject": claims.subject}
     # Another login of his, or somebody's of the same name, may be under way on whichever control plane: the second one
     # finds what the first has made.
-    if users.add_if_new(connection, name, "user", now(), **bound):
+    if users.add(connection, name, "user", now(), **bound):
         audit.record(
             platform, connection, Actor(name), "user.create", audit.Person(name), "done", {"issuer": claims.issuer}
         )

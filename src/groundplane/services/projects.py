@@ -34,7 +34,8 @@ def create(platform: Platform, actor: Actor, name: str, team: str) -> ProjectDoc
     ) as connection:
         if _is_anothers(platform, connection, actor, name):
             raise _taken(name)
-        projects.add(connection, name, known_team(connection, team).id, at)
+        if not projects.add(connection, name, known_team(connection, team).id, at):
+            raise _taken(name)
     return ProjectDocument(name, team, iso(at) or "")
 
 

@@ -32,11 +32,16 @@ def create(platform: Platform, actor: Actor, name: str, parent: str | None = Non
         if known is not None:
             found = _document(connection, known)
             if name == PLATFORM_TEAM or found.parent != above:
-                raise Conflict(f"there is a team {name!r} already", hint="`ground teams list` shows them")
+                raise _taken(name)
             return found
     with gate.change(platform, actor, "team.create", name, Resource("team", name, above), parent=above) as connection:
-        teams.add(connection, name, known_team(connection, above).id, now())
+        if not teams.add(connection, name, known_team(connection, above).id, now()):
+            raise _taken(name)
         return _document(connection, known_team(connection, name))
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f"there is a team {name!r} already", hint="`ground teams list` shows them")
 
 
 def listing(platform: Platform, actor: Actor) -> list[TeamDocument]:
@@ -62,7 +67,6 @@ def add(platform: Platform, actor: Actor, name: str, user: str, role: str) -> Te
         platform, actor, "team.add", name, Resource("team", name, name), user=audit.Person(user), role=role
     ) as connection:
         team, account = known_team(connection, name), _user(connection, user)
-        teams.remove_member(connection, team.id, account.id, role, "local")
         teams.add_member(connection, team.id, account.id, role, "local")
         return _document(connection, team)
 

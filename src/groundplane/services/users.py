@@ -50,10 +50,15 @@ def create(
     if known is not None:
         if (known.kind, known.email) == (kind, email) and password is None and known.disabled_at is None:
             return _document(known)
-        raise Conflict(f"there is a user {name!r} already", hint=f"ground users set {name} … changes it")
+        raise _taken(name)
     with gate.change(platform, actor, "user.create", audit.Person(name), kind=kind) as connection:
-        users.add(connection, name, kind, now(), email=email, password=kept)
+        if not users.add(connection, name, kind, now(), email=email, password=kept):
+            raise _taken(name)
         return _document(_known(connection, name))
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f"there is a user {name!r} already", hint=f"ground users set {name} … changes it")
 
 
 def listing(platform: Platform, actor: Actor) -> list[UserDocument]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
+from groundplane.store import upserts
 from groundplane.store.account_tables import projects, teams
 
 
-def add(connection: Connection, name: str, team_id: int, at: int) -> None:
-    """A new project of that team. There must be none of that name."""
-    connection.execute(insert(projects).values(name=name, team_id=team_id, created_at=at))
+def add(connection: Connection, name: str, team_id: int, at: int) -> bool:
+    """A new project of that team, unless there is one of that name, also of a transaction at the same time; whether it
+    was."""
+    return upserts.keep(connection, projects, {"name": name, "team_id": team_id, "created_at": at})
 
 
 def listing(connection: Connection) -> Sequence[Any]:

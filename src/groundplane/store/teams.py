@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, select
 
+from groundplane.store import upserts
 from groundplane.store.account_tables import members, projects, teams, users
 
 
-def add(connection: Connection, name: str, parent_id: int | None, at: int) -> int:
-    """A new team; its key. There must be none of that name."""
-    return connection.execute(
-        insert(teams).values(name=name, parent_id=parent_id, created_at=at).returning(teams.c.id)
-    ).scalar_one()
+def add(connection: Connection, name: str, parent_id: int | None, at: int) -> bool:
+    """A new team, unless there is one of that name, also of a transaction at the same time; whether it was."""
+    return upserts.keep(connection, teams, {"name": name, "parent_id": parent_id, "created_at": at})
 
 
 def by_name(connection: Connection, name: str) -> Any | None:
@@ -35,8 +34,8 @@ def listing(connection: Connection) -> Sequence[Any]:
 
 
 def add_member(connection: Connection, team_id: int, user_id: int, role: str, origin: str) -> None:
-    """origin: `local`, or `oidc`. There must be none such."""
-    connection.execute(insert(members).values(team_id=team_id, user_id=user_id, role=role, origin=origin))
+    """Who has it already keeps it. origin: `local`, or `oidc`."""
+    upserts.keep(connection, members, {"team_id": team_id, "user_id": user_id, "role": role, "origin": origin})
 
 
 def members_of(connection: Connection, team_id: int) -> Sequence[Any]:

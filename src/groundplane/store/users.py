@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select, update
 
 from groundplane.store import upserts
 from groundplane.store.account_tables import users
 
 
-def add(connection: Connection, name: str, kind: str, at: int, **values: Any) -> int:
-    """A new user; its key. There must be none of that name. values: other columns."""
-    made = insert(users).values(name=name, kind=kind, created_at=at, **values).returning(users.c.id)
-    return connection.execute(made).scalar_one()
-
-
-def add_if_new(connection: Connection, name: str, kind: str, at: int, **values: Any) -> bool:
+def add(connection: Connection, name: str, kind: str, at: int, **values: Any) -> bool:
     """A new user, unless there is one of that name or that subject, also of a transaction at the same time; whether it
-    was."""
+    was. values: other columns."""
     return upserts.keep(connection, users, {"name": name, "kind": kind, "created_at": at, **values})
 
 
