@@ -225,13 +225,14 @@ class Runner:
         os.close(attempt.pidfd)
         attempt.pidfd = -1
         attempt.status = os.waitstatus_to_exitcode(status)
-        if attempt.launch.strange if attempt.stage is Stage.CONVERTING else attempt.launch.confined:
+        converting = attempt.stage is Stage.CONVERTING
+        if attempt.launch.strange if converting else attempt.launch.confined:
             attempt.status = confining.status_of(attempt.status)
         attempt.cpu += usage.ru_utime + usage.ru_stime
         if usage.ru_maxrss > attempt.floor:
             attempt.peak = max(attempt.peak, usage.ru_maxrss * 1024)
         attempt.exited = time.monotonic()
-        if attempt.stage is Stage.CONVERTING:
+        if converting:
             self._converted(attempt)
             return
         attempt.stage = Stage.ENDING

@@ -21,6 +21,8 @@ _COUNT = 65536
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _OF_ETC = ("alternatives", "debian_version", "dpkg", "group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d")
 _MORE_OF_ETC = ("localtime", "nsswitch.conf", "os-release", "passwd", "perl")
+_ROOT = ("--setuid", "0", "--setgid", "0", "--")
+_MOUNTS = ("unshare", "--mount", "--")  # its own, which root there may change
 _SECONDS = 10
 
 
@@ -59,7 +61,8 @@ def give(folder: Path) -> None:
 
 def share(path: Path, target: Path) -> None:
     """Puts a file there that only its owner may write, but everybody may read: linked, where that is as it is."""
-    if stat.S_IMODE(path.stat().st_mode) & 0o022 == 0 and path.stat().st_mode & stat.S_IROTH:
+    mode = path.stat().st_mode
+    if mode & stat.S_IROTH and not mode & (stat.S_IWGRP | stat.S_IWOTH):
         try:
             target.hardlink_to(path)
             return
@@ -67,10 +70,6 @@ def share(path: Path, target: Path) -> None:
             pass
     shutil.copyfile(path, target)
     target.chmod(0o644)
-
-
-_ROOT = ("--setuid", "0", "--setgid", "0", "--")
-_MOUNTS = ("unshare", "--mount", "--")  # its own, which root there may change
 
 
 def _walls(program: str, folder: Path) -> list[str]:

@@ -101,12 +101,13 @@ def lock(platform: Platform, actor: Actor, request: EnvironmentRequest, progress
     wanted = asked.workable(progress, request.builder)
     for environment in wanted:
         _check(asked, environment, request.builder)
+    stranger = callers.is_stranger(actor)
     made: list[Lock] = []
     for environment in wanted:
         folder = audit.Private(request.folder)
         with gate.change(platform, actor, "environment.lock", environment.name, on, folder=folder):
             pass
-        say, stranger = _named(environment.name, progress), callers.is_stranger(actor)
+        say = _named(environment.name, progress)
         made.append(_locked(platform, asked, environment, request.builder, say, stranger=stranger))
     return {
         "lock": written(asked, made),
@@ -128,12 +129,13 @@ def build(platform: Platform, actor: Actor, request: EnvironmentRequest, progres
             _check(asked, environment, request.builder)
         else:
             asked.lock(environment)
+    stranger = callers.is_stranger(actor)
     fresh: list[Lock] = []
     rows: list[dict[str, Any]] = []
     for environment in wanted:
         say = _named(environment.name, progress)
         if environment.name in unlocked:
-            known = _locked(platform, asked, environment, request.builder, say, stranger=callers.is_stranger(actor))
+            known = _locked(platform, asked, environment, request.builder, say, stranger=stranger)
             fresh.append(known)
         else:
             known = asked.lock(environment)
@@ -143,7 +145,7 @@ def build(platform: Platform, actor: Actor, request: EnvironmentRequest, progres
                 pass
         if not known.attested:
             with _naming(environment):
-                image_of(platform, known, say, pool, asked.folder, stranger=callers.is_stranger(actor))
+                image_of(platform, known, say, pool, asked.folder, stranger=stranger)
         rows.append({**row(platform, known), "built": built or known in fresh})
     return {"lock": written(asked, fresh) if fresh else request.lock, "environments": rows}
 
@@ -156,13 +158,13 @@ def pool(platform: Platform, actor: Actor, request: EnvironmentRequest, progress
         raise Invalid("a pool needs a folder", hint="ground env pool -o DIR")
     folder = Path(request.folder) / request.out
     folder.mkdir(parents=True, exist_ok=True)
+    stranger = callers.is_stranger(actor)
     files: set[str] = set()
     for environment in asked.workable(progress):
         found = asked.lock(environment)
         with gate.change(platform, actor, "environment.pool", environment.name, folder=audit.Private(str(folder))):
             pass
         if not found.attested:
-            stranger = callers.is_stranger(actor)
             builder = shelf.builder(platform.home, found.builder, asked.folder, stranger=stranger)
             with _naming(environment):
                 files |= builder.pool(found, folder, _named(environment.name, progress))

@@ -32,9 +32,9 @@ def create(platform: Platform, actor: Actor, name: str, team: str) -> ProjectDoc
     with gate.change(
         platform, actor, "project.create", name, Resource("project", name, team, name), team=team
     ) as connection:
-        if _is_anothers(platform, connection, actor, name):
-            raise _taken(name)
-        if not projects.add(connection, name, known_team(connection, team).id, at):
+        if _is_anothers(platform, connection, actor, name) or not projects.add(
+            connection, name, known_team(connection, team).id, at
+        ):
             raise _taken(name)
     return ProjectDocument(name, team, iso(at) or "")
 

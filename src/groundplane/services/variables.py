@@ -6,7 +6,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -62,9 +62,10 @@ class Variables:
 
     def confined(self, *, network: bool) -> dict[str, str]:
         """The same for the work of strangers: nothing of whoever's platform it is."""
+        travelling = {name: value for name, value in self.travelling.items() if network or name not in OF_NETWORKS}
         return {
             "PATH": os.defpath,
-            **self._without(frozenset() if network else OF_NETWORKS),
+            **travelling,
             "HOME": "/tmp",  # noqa: S108 - of its own
             "TZ": self.travelling.get("TZ", "UTC"),
             "LANG": "C.UTF-8",
@@ -75,11 +76,8 @@ class Variables:
     def inside(self, *, network: bool) -> dict[str, str]:
         """The same for work in an image: nothing that speaks of this host's files."""
         wanted = _EVERYWHERE | OF_NETWORKS if network else _EVERYWHERE
-        travelling = self._without(self.travelling.keys() - wanted)
+        travelling = {name: value for name, value in self.travelling.items() if name in wanted}
         return {"TZ": "UTC", **travelling, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **self.given}
-
-    def _without(self, names: Set[str]) -> dict[str, str]:
-        return {name: value for name, value in self.travelling.items() if name not in names}
 
     @property
     def secrets(self) -> tuple[str, ...]:
