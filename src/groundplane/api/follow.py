@@ -25,7 +25,7 @@ _BATCH = 256 * 1024
 _NET = 1.0
 """Seconds after which a follower looks without having been woken: other control planes may have done the work."""
 _SIGN_OF_LIFE = 5.0
-"""Seconds without a word after which there is an empty one: with any it may be looked who reads (api/standing.py)."""
+"""Seconds without a word after which an empty one is sent: each is an occasion to look who reads (api/standing.py)."""
 _SHARE = 10
 """A look at a run takes at most a tenth of the time between two, however many tasks it has."""
 _PIPELINE_PAUSE = 0.05

@@ -122,7 +122,7 @@ async def logs(
 
 
 async def _found(request: Request, platform: Platform, actor: Actor, ref: str, action: str) -> str:
-    """The id of the run that the actor may do that to, and for as long as he is told of it has to."""
+    """The id of the run, on which the actor may do `action`, now and for as long as he is told of it."""
     run = await run_in_threadpool(runs.find, platform, actor, ref, action)
     standing: Standing = request.scope["state"]["standing"]
     standing.also(partial(runs.require_still, platform, actor, run, action))
@@ -139,7 +139,7 @@ Batches = AsyncIterator[tuple[Sequence[Chunk], str] | None]
 
 
 async def _as_bytes(source: Batches) -> AsyncIterator[bytes]:
-    async for batch in source:
+    async for batch in source:  # an empty one tells nothing, and is an occasion to look who reads
         yield b"".join(chunk.data for chunk in batch[0]) if batch is not None else b""
 
 

@@ -88,8 +88,9 @@ exit 0
 
 class Rootfs:
     """Builds in a scratch folder; tree: what `filled` fills, as it lies below the image's root. Packages' own scripts
-    run in the chroot, without a network, in process and mount namespaces of their own, so that whatever kills the build
-    ends them and their mounts, and as root of nothing (see `rootless`) where this host lets them be that."""
+    run in the chroot. Where this process is root, they have no network, and processes and mounts of their own, so that
+    whatever kills the build ends them; and they are root of nothing (see `rootless`) where this host lets them be
+    that. Elsewhere mmdebstrap's own means count."""
 
     def __init__(self, scratch: Path, suite: str, epoch: int, progress: Progress, *, confined: bool = False) -> None:
         """confined: whether it is for somebody whose host this is not; it is then built so, or not at all."""

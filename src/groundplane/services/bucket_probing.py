@@ -1,7 +1,7 @@
 """`python -I -m groundplane.services.bucket_probing`: whether a bucket answers, for a stranger.
 
 In:  {"url": "s3://bucket/prefix", "variables": {"AWS_…": …}}
-Out: {} or {"message", "hint"}
+Out: {} when it answers, {"message", "hint"} when it does not, {"own"} (why) when it leads to this host
 
 A process of its own, which reaches no address of this host whatever name it is asked for: the library that speaks S3
 asks for addresses by itself.
@@ -50,7 +50,7 @@ def _checked(ask: Callable[..., Any], refused: list[str]) -> Callable[..., Any]:
     def checked(host: Any, port: Any, *more: Any, **named: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else str(host)
         if name not in proxies:
-            socket.getaddrinfo = ask
+            socket.getaddrinfo = ask  # which `outside` asks as well
             try:
                 host = downloads.outside(name, port)
             except downloads.OwnAddress as error:

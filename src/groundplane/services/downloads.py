@@ -29,7 +29,7 @@ def blocks(url: str, *, stranger: bool) -> Iterator[bytes]:
     """The URL's content. Raises Unreadable, also at an end that came too early."""
     size = 0
     try:
-        request = urllib.request.Request(url, headers={"User-Agent": "groundplane"})  # noqa: S310 - see `resolve`
+        request = urllib.request.Request(url, headers={"User-Agent": "groundplane"})  # noqa: S310 - see the next line
         if stranger and request.type not in _STRANGERS:
             raise Unreadable(f"{request.type}: is an address of the control plane's own host")
         opening = _strangers().open if stranger else urllib.request.urlopen

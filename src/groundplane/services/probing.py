@@ -21,6 +21,7 @@ from groundplane.services.secrets import belonging
 from groundplane.spi.blobs import open_store
 
 _SECONDS = 10.0
+"""How long a bucket that a stranger named may take to answer, and how long it always takes not to."""
 
 
 def check(platform: Platform, actor: Actor, name: str, project: str | None) -> ConnectionHealth:

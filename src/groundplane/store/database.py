@@ -106,7 +106,8 @@ class Database:
             ) from error
         if busy:
             raise Unavailable(
-                "somebody reads the database: its log of changes still holds what was deleted", hint="ground down"
+                "somebody reads the database: its log of changes still holds what was deleted",
+                hint="ground down: who closes the database last deletes that log",
             )
 
     def listen(self, channel: str) -> Any:
