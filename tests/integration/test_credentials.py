@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from groundplane.model.errors import Denied, GroundError, Unauthenticated
 from groundplane.model.ids import new_id
 from groundplane.services import gate, identities, projects, quotas, runs, sessions, teams, tokens, users, work_tokens
 from groundplane.services.access import Actor
-from groundplane.services.audit import views
+from groundplane.services.audit import erasing, views
 from groundplane.services.login_rules import LoginRules
 from groundplane.services.oidc import Claims
 from groundplane.services.platform import Platform
@@ -218,6 +219,45 @@ def test_the_work_of_an_attempt_makes_no_tokens(ground: Ground) -> None:
             tokens.create(platform, tokens.actor_of(platform, text, ""), None, [scope])
     told = views.listing(platform, OWNER, 1, None)["events"][0]
     assert (told["actor"], told["action"], told["outcome"]) == ("tester", "token.create", "denied")
+    ground.cancel(run)
+
+
+@pytest.mark.parametrize("how", ["disabled and enabled", "another password by an owner"])
+def test_what_ended_for_the_work_of_an_attempt_does_not_come_back(ground: Ground, how: str) -> None:
+    platform = ground.platform
+    users.create(platform, OWNER, "tester")
+    ground.play(a={"delay": 60.0})
+    run = ground.submit(STEP)
+    ground.until_task(run, "a", "running")
+    with platform.database.read() as connection:
+        attempt = connection.exec_driver_sql("SELECT uid FROM attempts").scalar_one()
+    text = work_tokens.environment(platform, "tester", attempt, ["run.see"])["GROUND_TOKEN"]
+    assert holds(platform, text)
+    if how == "disabled and enabled":
+        users.enable(platform, OWNER, "tester", enabled=False)
+        users.enable(platform, OWNER, "tester", enabled=True)
+    else:
+        users.set_(platform, OWNER, "tester", password=WORD)
+    assert not holds(platform, text)
+    time.sleep(1.0 - time.time() % 1.0)  # a token's time is in seconds
+    assert holds(platform, work_tokens.environment(platform, "tester", attempt, ["run.see"])["GROUND_TOKEN"])
+    ground.cancel(run)
+
+
+def test_the_work_of_somebody_forgotten_does_not_act_for_the_next_of_that_name(ground: Ground) -> None:
+    platform = ground.platform
+    users.create(platform, OWNER, "tester")
+    ground.play(a={"delay": 60.0})
+    run = ground.submit(STEP)
+    ground.until_task(run, "a", "running")
+    with platform.database.read() as connection:
+        attempt = connection.exec_driver_sql("SELECT uid FROM attempts").scalar_one()
+    text = work_tokens.environment(platform, "tester", attempt, ["run.see"])["GROUND_TOKEN"]
+    assert holds(platform, text)
+    users.enable(platform, OWNER, "tester", enabled=False)
+    erasing.forget(platform, OWNER, "tester")
+    users.create(platform, OWNER, "tester")
+    assert not holds(platform, text)
     ground.cancel(run)
 
 

@@ -60,7 +60,7 @@ class Client(Users, Teams, Projects, Tokens, Policies, Quotas, Labels, AuditCall
     def __init__(self, url: str | None = None, token: str | None = None, *, home: Path | None = None) -> None:
         self.url = url or os.environ.get("GROUND_URL") or None
         self.home = home or (None if self.url else launcher.home_folder())
-        token = token or os.environ.get("GROUND_TOKEN") or None
+        token = token or os.environ.get("GROUND_TOKEN", "").strip() or None
         if self.url is None:
             home_here = self.home or launcher.home_folder()
             self._connection = Connection(lambda: launcher.connect(home_here), "localhost", None)

@@ -22,6 +22,7 @@ from groundplane.model.errors import GroundError
 from groundplane.services import downloads
 from groundplane.spi.blobs import open_store
 
+_HTTP = 80
 _TELLS_PORTS = ("does not answer", "it answered:")
 
 
@@ -45,11 +46,12 @@ def main() -> int:
 
 def _checked(ask: Callable[..., Any], refused: list[str]) -> Callable[..., Any]:
     """`getaddrinfo` that gives the address which was checked, and none of this host. A proxy is its owner's choice."""
-    proxies = {urlsplit(each).hostname for each in urllib.request.getproxies().values()}
+    found = [urlsplit(each) for each in urllib.request.getproxies().values()]
+    proxies = {(each.hostname, each.port or _HTTP) for each in found}
 
     def checked(host: Any, port: Any, *more: Any, **named: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else str(host)
-        if name not in proxies:
+        if (name, int(port)) not in proxies:
             socket.getaddrinfo = ask  # which `outside` asks as well
             try:
                 host = downloads.outside(name, port)

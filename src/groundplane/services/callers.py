@@ -6,6 +6,7 @@ that the control plane can, and have it start any program to ask for its version
 
 from __future__ import annotations
 
+import errno
 import hmac
 import json
 import os
@@ -36,6 +37,8 @@ _OWNER = "owner.json"
 _HERE = ("socket", "")
 """Sources of those who need show nothing to be let in: the owner's own socket, and the platform itself."""
 _HIS = frozenset({"TZ"}) | OF_NETWORKS
+_OF_ITS_NAMES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.EINVAL)
+_OTHER_NAMES = "names have to fit below the control plane's own folder, and each is one file's or one folder's"
 
 
 def is_stranger(actor: Actor) -> bool:
@@ -108,14 +111,19 @@ def receive(platform: Platform, actor: Actor, name: str, packed: Path) -> str:
     place = uploads(platform.home) / uid
     fresh = place.with_name(f".{uid}")
     tree = fresh / name
-    tree.mkdir(parents=True, mode=0o700)
     try:
+        tree.mkdir(parents=True, mode=0o700)
         with tarfile.open(packed, "r:", encoding="utf-8", errors="surrogateescape") as archive:
             _unpack(archive, str(tree))
         files.write(fresh / _OWNER, json.dumps({"of": _digest(platform, actor), "name": name}).encode())
         fresh.rename(place)
     except tarfile.TarError as error:
         raise Invalid(f"what was sent is no tar: {error}", hint="`ground` of this version sends one") from None
+    except OSError as error:
+        if error.errno not in _OF_ITS_NAMES:
+            raise
+        path = str(error.filename2 or error.filename).removeprefix(f"{fresh}/")
+        raise Invalid(f"{path[:100]!r} cannot be written here: {error.strerror}", hint=_OTHER_NAMES) from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return PREFIX + uid

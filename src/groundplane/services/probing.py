@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from groundplane.services.reasons import of_error
 from groundplane.services.secrets import belonging
 from groundplane.spi.blobs import open_store
 
+_CERTIFICATES = "AWS_CA_BUNDLE"
 _SECONDS = 10.0
 """How long a bucket that a stranger named may take to answer, and how long it always takes not to."""
 
@@ -53,7 +55,15 @@ def _outside(opened: Opened) -> Reason | None:
     request = json.dumps({"url": f"s3://{opened.target.name}", "variables": _variables(opened)})
     found: dict[str, str] = {"message": UNANSWERED, "hint": UNANSWERED_HINT}
     with suppress(subprocess.TimeoutExpired, ValueError):
-        done = subprocess.run(argv, input=request.encode(), capture_output=True, timeout=_SECONDS, check=False, cwd="/")
+        done = subprocess.run(
+            argv,
+            input=request.encode(),
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+            cwd="/",
+            env=_environment(),
+        )
         found = json.loads(done.stdout)
     if not found:
         return None
@@ -62,6 +72,11 @@ def _outside(opened: Opened) -> Reason | None:
     if found["message"] == UNANSWERED:
         time.sleep(max(0.0, began + _SECONDS - time.monotonic()))
     return Reason("storage_unavailable", found["message"], found["hint"], Fault.BACKEND)
+
+
+def _environment() -> dict[str, str]:
+    """The control plane's, without what would make its own credentials a stranger's."""
+    return {name: value for name, value in os.environ.items() if name == _CERTIFICATES or not name.startswith("AWS_")}
 
 
 def _variables(opened: Opened) -> dict[str, str]:

@@ -126,10 +126,11 @@ def enable(platform: Platform, actor: Actor, name: str, enabled: bool) -> UserDo
 
 
 def end_credentials(connection: Connection, user_id: int, *, of_passwords: str | None = None) -> None:
-    """Ends the sessions and tokens of an account. of_passwords: only those that a login by password gave, but for the
-    one with that id."""
+    """Ends the sessions and tokens of an account, those of its attempts' work too. of_passwords: only those that a
+    login by password gave, but for the one with that id."""
     at = now()
     if of_passwords is None:
+        users.change(connection, user_id, {"credentials_from": at})
         sessions.end_of(connection, user_id, at)
         tokens.revoke_of(connection, user_id, at)
         return

@@ -82,11 +82,12 @@ def _address(platform: Platform) -> str:
 
 
 def actor_of_attempt(platform: Platform, claims: Mapping[str, Any], source: str) -> Actor:
-    """Who shows it. Raises Unauthenticated when the attempt has ended, or the account is disabled."""
+    """Who shows it. Raises Unauthenticated when the attempt has ended, or the account is disabled or forgotten (another
+    may have its name since), or all that let it in has ended since the token was made."""
     with platform.database.read() as connection:
         row = attempts.open_of(connection, claims["attempt"])
         account = users.by_name(connection, claims["sub"])
-    if row is None or account is None or account.disabled_at is not None:
+    if row is None or row.actor != claims["sub"] or account is None or not _holds(account, claims["iat"]):
         raise Unauthenticated("the work that this token was made for has ended", hint="it holds only while that runs")
     return Actor(
         account.name,
@@ -96,6 +97,10 @@ def actor_of_attempt(platform: Platform, claims: Mapping[str, Any], source: str)
         credential=_ATTEMPT + claims["attempt"],
         scopes=frozenset(claims["scopes"]),
     )
+
+
+def _holds(account: Any, made_at: int) -> bool:
+    return account.disabled_at is None and made_at * 1_000_000 > (account.credentials_from or 0)
 
 
 def signed(platform: Platform, claims: Mapping[str, Any], seconds: float) -> str:

@@ -25,6 +25,8 @@ users = Table(
     # Failed logins since the last one that succeeded.
     Column("failures", Integer, nullable=False, server_default=text("0")),
     Column("locked_until", BigInteger),
+    # Tokens of attempts' work that are older do not hold: they stand in no table.
+    Column("credentials_from", BigInteger),
     Index("users_by_subject", "issuer", "subject", unique=True),
 )
 

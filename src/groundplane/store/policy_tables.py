@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Table, Text
 
+from groundplane.store.names import Name
 from groundplane.store.tables import metadata
 
 policies = Table(
     "policies",
     metadata,
-    Column("name", Text, primary_key=True),  # its file's stem
+    Column("name", Name, primary_key=True),  # its file's stem
     Column("text", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("actor", Text, nullable=False),

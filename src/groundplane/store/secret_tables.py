@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, text
 
+from groundplane.store.names import Name
 from groundplane.store.tables import Key, metadata
 
 secrets = Table(
     "secrets",
     metadata,
     Column("id", Key, primary_key=True),
-    Column("project", Text, nullable=False, server_default=text("''")),
-    Column("name", Text, nullable=False),
+    Column("project", Name, nullable=False, server_default=text("''")),
+    Column("name", Name, nullable=False),
     Column("version", Integer, nullable=False),
     Column("keeper", Text, nullable=False),  # what wrapped its data key
     Column("wrapped", LargeBinary, nullable=False),
@@ -25,8 +26,8 @@ connections = Table(
     "connections",
     metadata,
     Column("id", Key, primary_key=True),
-    Column("project", Text, nullable=False, server_default=text("''")),
-    Column("name", Text, nullable=False),
+    Column("project", Name, nullable=False, server_default=text("''")),
+    Column("name", Name, nullable=False),
     Column("url", Text, nullable=False),  # without its password
     Column("secret", Text),  # the name of the one that is its password
     Column("added_at", BigInteger, nullable=False),

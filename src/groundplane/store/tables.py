@@ -213,7 +213,7 @@ fetches = Table(
 licences = Table(
     "licences",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", Name, primary_key=True),
     Column("seats", Integer, nullable=False),
     Column("server", Text),
     # What the server said last: `error` or a count (`issued` is None for one that it does not count). `others`: seats
@@ -230,7 +230,7 @@ licences = Table(
 backends = Table(
     "backends",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", Name, primary_key=True),
     Column("driver", Text, nullable=False),
     Column("options", Text, nullable=False),
     Column("added_at", BigInteger, nullable=False),

@@ -172,3 +172,39 @@ def refuses(platform: Any, tmp_path: Path, data: bytes) -> None:
         sent(platform, tmp_path, data)
     assert refused.value.exit_code == 2
     assert list(callers.uploads(platform.home).iterdir()) == []
+
+
+def tar_of(*entries: tuple[str, str | None, bytes]) -> bytes:
+    """(name, what a link names, content) of each."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w:", format=tarfile.PAX_FORMAT) as archive:
+        for name, target, content in entries:
+            entry = tarfile.TarInfo(name)
+            if target is not None:
+                entry.type, entry.linkname = tarfile.SYMTYPE, target
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return held.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("entries", "named"),
+    [
+        ((("a", None, b"1"), ("a/b", None, b"2")), "study/a"),
+        ((("a", None, b"1"), ("a/link", "b", b"")), "study/a"),
+        ((("n" * 300, None, b"1"),), "study/nnn"),
+        (((f"{'d' * 200}/" * 30 + "f", None, b"1"),), "study/ddd"),
+        ((("link", "t" * 5000, b""),), "study/link"),
+        ((("link", "", b""),), "study/link"),
+    ],
+)
+def test_names_that_cannot_be_written_are_named(platform: Any, tmp_path: Path, entries: Any, named: str) -> None:
+    with pytest.raises(Invalid, match=f"'{named}.*cannot be written here") as told:
+        sent(platform, tmp_path, tar_of(*entries))
+    assert str(platform.home) not in told.value.message
+    assert list(callers.uploads(platform.home).iterdir()) == []
+
+
+def test_a_folder_s_own_name_may_be_too_long(platform: Any, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="cannot be written here"):
+        sent(platform, tmp_path, tar_of(("a", None, b"1")), name="n" * 300)
