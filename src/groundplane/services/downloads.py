@@ -29,11 +29,7 @@ def blocks(url: str, *, stranger: bool) -> Iterator[bytes]:
     """The URL's content. Raises Unreadable, also at an end that came too early."""
     size = 0
     try:
-        request = urllib.request.Request(url, headers={"User-Agent": "groundplane"})  # noqa: S310 - see the next line
-        if stranger and request.type not in _STRANGERS:
-            raise Unreadable(f"{request.type}: is an address of the control plane's own host")
-        opening = _strangers().open if stranger else urllib.request.urlopen
-        with opening(request, timeout=_SECONDS) as source:
+        with opened_for_strangers(url) if stranger else _opened(url) as source:
             announced = source.headers.get("Content-Length")
             while block := source.read(_CHUNK):
                 size += len(block)
@@ -51,7 +47,7 @@ def blocks(url: str, *, stranger: bool) -> Iterator[bytes]:
 def opened_for_strangers(url: str) -> Any:
     """The answer of an address that a stranger names, as `urlopen` gives it. Raises HTTPError, and OSError: that of an
     address of this host says so, all others say the same, for ports of others are not his to probe."""
-    request = urllib.request.Request(url, headers={"User-Agent": "groundplane"})  # noqa: S310 - see the next line
+    request = _request(url)
     if request.type not in _STRANGERS:
         raise OwnAddress(f"{request.type}: is an address of the control plane's own host")
     try:
@@ -63,6 +59,14 @@ def opened_for_strangers(url: str) -> Any:
         if isinstance(reason, OwnAddress):
             raise reason from None
         raise OSError("it does not answer") from None
+
+
+def _opened(url: str) -> Any:
+    return urllib.request.urlopen(_request(url), timeout=_SECONDS)  # noqa: S310 - the owner's own, a file of his too
+
+
+def _request(url: str) -> urllib.request.Request:
+    return urllib.request.Request(url, headers={"User-Agent": "groundplane"})  # noqa: S310 - whoever opens it looks
 
 
 def _strangers() -> urllib.request.OpenerDirector:

@@ -117,3 +117,17 @@ def test_others_are_reached_and_lead_nowhere_else(port: int, tmp_path: Path) -> 
         with pytest.raises(downloads.Unreadable):
             read(f"{there}/to/{target}")
     assert read(f"http://127.0.0.1:{port}/x", stranger=False) == b"data"
+
+
+def test_which_ports_of_others_are_open_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def elsewhere(_: str) -> bool:
+        return False
+
+    monkeypatch.setattr(addresses, "is_own", elsewhere)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+        with pytest.raises(downloads.Unreadable, match=r"^it does not answer$"):
+            list(downloads.blocks(url, stranger=True))
+        with pytest.raises(downloads.Unreadable, match="refused"):
+            list(downloads.blocks(url, stranger=False))
