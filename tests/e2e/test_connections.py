@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -46,22 +45,6 @@ def database() -> Iterator[Postgres]:
             running.user(name, password)
             running.run("warehouse", f"GRANT SELECT ON visits TO {name}")
         yield running
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    """One control plane for all of them."""
-    made = Ground(tmp_path_factory.mktemp("ground"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def ground(home: Ground, tmp_path: Path) -> Ground:
-    """A folder of one's own."""
-    home.work = tmp_path / "work"
-    home.work.mkdir()
-    return home
 
 
 def url(database: Postgres, user: str) -> str:

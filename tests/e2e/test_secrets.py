@@ -32,22 +32,6 @@ KEY = "-----BEGIN PLANTED KEY-----\nplantedline4711aa\nplantedline4711bb\n-----E
 NEEDLES = (b"planted-9f2c71d0", b"plantedline4711")
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    """One control plane for all of them."""
-    made = Ground(tmp_path_factory.mktemp("ground"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def ground(home: Ground, tmp_path: Path) -> Ground:
-    """A folder of one's own."""
-    home.work = tmp_path / "work"
-    home.work.mkdir()
-    return home
-
-
 def step(ground: Ground, script: str, more: str, *, project: str = "trial") -> None:
     ground.write("use.sh", script)
     ground.write(

@@ -42,6 +42,15 @@ def token(platform: Platform, user: str, actor: Actor = OWNER, **words: Any) -> 
     return made
 
 
+def working(ground: Ground) -> tuple[str, str]:
+    """A run and its attempt, which goes on until it is cancelled."""
+    ground.play(a={"delay": 60.0})
+    run = ground.submit(STEP)
+    ground.until_task(run, "a", "running")
+    with ground.platform.database.read() as connection:
+        return run, connection.exec_driver_sql("SELECT uid FROM attempts").scalar_one()
+
+
 def holds(platform: Platform, text: str) -> bool:
     """Whether that token or cookie still lets in."""
     try:
@@ -208,11 +217,7 @@ def test_the_work_of_an_attempt_makes_no_tokens(ground: Ground) -> None:
     platform = ground.platform
     users.create(platform, OWNER, "tester")
     teams.add(platform, OWNER, "platform", "tester", "owner")
-    ground.play(a={"delay": 60.0})
-    run = ground.submit(STEP)
-    ground.until_task(run, "a", "running")
-    with platform.database.read() as connection:
-        attempt = connection.exec_driver_sql("SELECT uid FROM attempts").scalar_one()
+    run, attempt = working(ground)
     for scope in ("token.create", "token.*", "own", "govern"):
         text = work_tokens.environment(platform, "tester", attempt, [scope])["GROUND_TOKEN"]
         with pytest.raises(Denied, match="the work of an attempt makes no tokens"):
@@ -226,11 +231,7 @@ def test_the_work_of_an_attempt_makes_no_tokens(ground: Ground) -> None:
 def test_what_ended_for_the_work_of_an_attempt_does_not_come_back(ground: Ground, how: str) -> None:
     platform = ground.platform
     users.create(platform, OWNER, "tester")
-    ground.play(a={"delay": 60.0})
-    run = ground.submit(STEP)
-    ground.until_task(run, "a", "running")
-    with platform.database.read() as connection:
-        attempt = connection.exec_driver_sql("SELECT uid FROM attempts").scalar_one()
+    run, attempt = working(ground)
     text = work_tokens.environment(platform, "tester", attempt, ["run.see"])["GROUND_TOKEN"]
     assert holds(platform, text)
     if how == "disabled and enabled":
@@ -247,11 +248,7 @@ def test_what_ended_for_the_work_of_an_attempt_does_not_come_back(ground: Ground
 def test_the_work_of_somebody_forgotten_does_not_act_for_the_next_of_that_name(ground: Ground) -> None:
     platform = ground.platform
     users.create(platform, OWNER, "tester")
-    ground.play(a={"delay": 60.0})
-    run = ground.submit(STEP)
-    ground.until_task(run, "a", "running")
-    with platform.database.read() as connection:
-        attempt = connection.exec_driver_sql("SELECT uid FROM attempts").scalar_one()
+    run, attempt = working(ground)
     text = work_tokens.environment(platform, "tester", attempt, ["run.see"])["GROUND_TOKEN"]
     assert holds(platform, text)
     users.enable(platform, OWNER, "tester", enabled=False)
