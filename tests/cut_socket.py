@@ -1,10 +1,12 @@
-"""A unix socket before an engine's own that loses one answer, as an engine does that is killed while it works on it."""
+"""A unix socket before an engine's own that loses one answer, as an engine does that is killed while it works on it;
+or that is late with some."""
 
 from __future__ import annotations
 
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +15,8 @@ _CHUNK = 1 << 16
 
 
 class _Cut:
-    def __init__(self, path: Path, engine: Path, request: bytes, reaches: bool) -> None:
-        self._engine, self._request, self._reaches = engine, request, reaches
+    def __init__(self, path: Path, engine: Path, request: bytes, reaches: bool, late: float) -> None:
+        self._engine, self._request, self._reaches, self._late = engine, request, reaches, late
         self._open: set[socket.socket] = set()
         self.cuts = 0
         self._listening = socket.socket(socket.AF_UNIX)
@@ -36,17 +38,24 @@ class _Cut:
             self._open |= {near, far}
             try:
                 far.connect(str(self._engine))
-                asked = relay(near, far, lambda data: self._request in data.split(b"\r\n", 1)[0] and not self.cuts)
-                if asked:
+                while asked := relay(near, far, self._is_meant):
                     self.cuts += 1
+                    answer = b""
                     if self._reaches:
                         far.sendall(asked)
-                        far.recv(_CHUNK)
-                    self.close_all()
+                        answer = far.recv(_CHUNK)
+                    if not self._late:
+                        self.close_all()
+                        return
+                    time.sleep(self._late)
+                    near.sendall(answer)
             except (OSError, ValueError):
                 return
             finally:
                 self._open -= {near, far}
+
+    def _is_meant(self, data: bytes) -> bool:
+        return self._request in data.split(b"\r\n", 1)[0] and (self._late > 0 or not self.cuts)
 
     def close_all(self) -> None:
         for each in list(self._open):
@@ -72,10 +81,11 @@ def relay(near: socket.socket, far: socket.socket, ends: Callable[[bytes], bool]
 
 
 @contextmanager
-def cut(path: Path, engine: Path, request: bytes, *, reaches: bool) -> Iterator[_Cut]:
+def cut(path: Path, engine: Path, request: bytes, *, reaches: bool = True, late: float = 0) -> Iterator[_Cut]:
     """Listens at `path` for the engine. The first request whose line has `request` gets no answer, and all connections
-    end with it; reaches: whether the engine has done by then what it asked for."""
-    made = _Cut(path, engine, request, reaches)
+    end with it; reaches: whether the engine has done by then what it asked for. late: seconds; no answer is lost, but
+    all answers to such requests come that much later than the engine gave them."""
+    made = _Cut(path, engine, request, reaches, late)
     try:
         yield made
     finally:

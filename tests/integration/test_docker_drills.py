@@ -217,6 +217,26 @@ def test_an_engine_that_does_not_say_what_it_did(tmp_path: Path, request_line: b
         engine.ended()
 
 
+def test_what_was_copied_is_not_copied_again_when_the_engine_is_late_to_tell_its_time(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        engine = stack.enter_context(daemon(tmp_path / "docker", live_restore=True))
+        before = engine.socket.with_name("cut.sock")
+        late = stack.enter_context(cut(before, engine.socket, b"/info", late=0.4))
+        ground = Ground(tmp_path / "ground", DOCKER_HOST=f"unix://{before}")
+        stack.callback(ground.close)
+        tiny_image(ground.home)
+        run = start(ground, engine, COUNT)
+        time.sleep(0.7)
+        asked = late.cuts
+        engine.kill()
+        engine.start()
+        found = ended(ground, run)
+        assert (found["state"], found["tasks"][0]["attempts"]) == ("succeeded", 1), found["tasks"][0]
+        assert late.cuts > asked
+        assert lines(ground, run) == COUNTED
+        engine.ended()
+
+
 def test_the_processes_of_a_container_are_found(drill: Callable[..., tuple[Daemon, Ground]]) -> None:
     engine, ground = drill()
     run = start(ground, engine, "sleep 60 & sleep 60")

@@ -200,11 +200,11 @@ class Proxy:
         while True:
             try:
                 if not whole:
-                    info = self._patiently("GET", "/info", patience=_OUTAGE)
+                    info, asked = self._until_it_answers(self._info, _OUTAGE)
                     if outage and not info["LiveRestoreEnabled"]:
                         raise _lost("it was restarted, and its containers ended with it")
                     ended_alone = outage and not self._looked_at()["Running"]
-                    ahead = seconds(info["SystemTime"]) - time.time()
+                    ahead = _ahead(asked, seconds(info["SystemTime"]), time.time())
                     whole = self._output.go_on(ahead)
                     if ended_alone:
                         self._miss()
@@ -221,6 +221,11 @@ class Proxy:
             except Unavailable:
                 outage, whole = True, False
             time.sleep(_AGAIN)
+
+    def _info(self) -> tuple[Mapping[str, Any], float]:
+        """What the engine says of itself, and when it was asked."""
+        asked = time.time()
+        return self._engine.call("GET", "/info", tries=1), asked
 
     def _miss(self) -> None:
         """Nobody read what it printed from the engine's end to its own."""
@@ -335,11 +340,10 @@ class Proxy:
         body: object = None,
         *,
         allowed: tuple[int, ...] = (),
-        patience: float = _PATIENCE,
     ) -> Any:
         """A call, until the engine answers. allowed: errors that are as good as an answer."""
         try:
-            return self._until_it_answers(lambda: self._engine.call(method, path, query, body), patience)
+            return self._until_it_answers(lambda: self._engine.call(method, path, query, body))
         except Refused as refused:
             if refused.status in allowed:
                 return None
@@ -355,6 +359,12 @@ class Proxy:
                 if time.monotonic() > deadline or self._stopping:
                     raise _lost(error.message) from error
                 time.sleep(_AGAIN)
+
+
+def _ahead(asked: float, told: float, heard: float) -> float:
+    """Seconds that a clock is ahead of this one's, which told its time between two instants of this one. A busy machine
+    is late to hear, so that clocks that may be the same are taken to be."""
+    return 0.0 if asked <= told <= heard else told - asked
 
 
 def _out_of_memory(spec: Spec, state: Mapping[str, Any]) -> Mapping[str, str] | None:
