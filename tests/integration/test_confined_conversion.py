@@ -25,7 +25,7 @@ START = """
 import json, os, sys
 enclosed = "--enclosed" in sys.argv
 if enclosed:
-    from groundplane.spi.conversions import enclose
+    from groundplane.spi.readers import enclose
     enclose(*sys.argv[-2:])
 asked = json.load(sys.stdin)["conversions"][0]
 def said(lost=()):
@@ -84,7 +84,7 @@ def taken_over(home: Path, code: str, by: str = "bubblewrap") -> AbstractContext
     """An agent whose converters do this once they are confined, as if a table had made them."""
     way(by)
     command = [sys.executable, "-I", "-c", START + code]
-    change = f"from groundplane.spi import conversions; conversions.command = lambda: {command!r}"
+    change = f"from groundplane.spi import readers; readers.command = lambda _: {command!r}"
     return changed_agent(home, f"{change}; {BY_ITSELF}" if by == "itself" else change)
 
 
@@ -290,10 +290,9 @@ def test_a_user_without_rights_confines_it_too(by: str) -> None:
     given, made = f"{work}/given", f"{work}/made"
     begin = {
         "bubblewrap": "from groundplane.spi import confining; import os; "
-        f"p, a = confining.reader(['/usr/bin/python3', '-I', '-c', {attack!r}], {given!r}, {made!r}, {str(work)!r}); "
-        "os.execv(p, a)",
-        "itself": "from groundplane.spi import conversions; "
-        f"conversions.enclose({given!r}, {made!r}); exec({attack!r})",
+        f"words = ['/usr/bin/python3', '-I', '-c', {attack!r}]; "
+        f"argv = confining.reader(words, [{given!r}], {made!r}, {str(work)!r}, network=False); os.execv(argv[0], argv)",
+        "itself": f"from groundplane.spi import readers; readers.enclose({made!r}, {given!r}); exec({attack!r})",
     }
     try:
         done = subprocess.run(
@@ -313,13 +312,13 @@ def test_a_user_without_rights_confines_it_too(by: str) -> None:
 INSIDE = """
 import os, socket, sys
 sys.path.insert(0, "/src")
-from groundplane.spi import confining, conversions
+from groundplane.spi import confining, readers
 print("bubblewrap", "does not" if confining.unavailable() else "works")
 for folder in ("given", "made"):
     os.mkdir(f"/tmp/{folder}")
 open("/tmp/given/0", "w").write("table")
 open("/tmp/key", "w").write("key")
-conversions.enclose("/tmp/given", "/tmp/made")
+readers.enclose("/tmp/made", "/tmp/given")
 for what in (
     lambda: open("/tmp/key").read(), socket.socket, os.fork, lambda: os.kill(1, 0),
     lambda: open("/tmp/given/0").read(), lambda: open("/tmp/made/1", "w").write("made"),

@@ -129,8 +129,10 @@ def test_what_was_left_half_written(ground: Ground) -> None:
     incoming = layout.incoming(ground.home)
     incoming.mkdir(parents=True)
     (incoming / "half").touch()
+    (incoming / "query").mkdir()
+    (incoming / "query" / "half").touch()
     assert collect(ground, 0.9).uploads == 0
-    assert collect(ground, 1.1).uploads == 1
+    assert collect(ground, 1.1).uploads == 2
     assert list(incoming.iterdir()) == []
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import http.server
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +18,7 @@ import pytest
 from groundplane.model.connections import UNANSWERED
 from groundplane.services import connections, downloads, probing, querying, secrets
 from groundplane.services.access import Actor
+from groundplane.spi import enclosing, layout, readers
 from groundplane.store.database import sqlite_url
 from tests.parts import require
 from tests.planes import ME, Ground, Shared
@@ -138,11 +143,161 @@ def test_a_strangers_bucket_is_none_of_this_host(ground: Ground, asked: tuple[in
         assert not probing.check(ground.platform, ME, "lake", None).ok and paths != []
 
 
-def test_its_owners_tickets_and_certificates_are_shown_to_nobody(ground: Ground) -> None:
-    add(ground, STRANGER, "192.0.2.1", 5432)
-    with ground.platform.database.read() as connection:
-        opened = connections.open_(ground.platform, connection, "", "warehouse")
-    more = querying._outside(opened, "x")  # pyright: ignore[reportPrivateUsage]
-    assert (more["hostaddr"], more["gssencmode"], more["sslcert"]) == ("192.0.2.1", "disable", "/nonexistent")
-    environment = querying._environment(opened)  # pyright: ignore[reportPrivateUsage]
-    assert environment["KRB5CCNAME"] == "FILE:/nonexistent"
+def test_its_owners_tickets_and_certificates_are_shown_to_nobody(
+    ground: Ground, asked: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Played as above."""
+    monkeypatch.setattr(downloads, "outside", lambda host, port: "127.0.0.1")
+    monkeypatch.setenv("KRB5CCNAME", "FILE:/tmp/ticket")
+    monkeypatch.setenv("PGSSLCERT", "/tmp/certificate")
+    monkeypatch.setattr(
+        readers, "command", lambda _: [sys.executable, "-I", "-c", START + "tell(sorted(os.environ), asked)"]
+    )
+    add(ground, STRANGER, "db", asked[0])
+    told = probing.check(ground.platform, STRANGER, "warehouse", None).message
+    assert "KRB5" not in told and "PG" not in told, told
+    assert "'hostaddr': '127.0.0.1'" in told and "'gssencmode': 'disable'" in told
+    assert "'sslcert': '/nonexistent'" in told and "'sslkey': '/nonexistent'" in told
+
+
+START = """
+import json, os, socket, sys
+from pathlib import Path
+asked = json.loads(sys.stdin.buffer.read())["connection"]
+if "--enclosed" in sys.argv:
+    from groundplane.spi.readers import enclose
+    enclose(*sys.argv[sys.argv.index("--enclosed") + 1 :], port=asked["port"])
+def tell(*found):
+    print(json.dumps({"error": {"code": "query_failed", "message": str(found), "hint": "", "fault": "user"}}))
+"""
+"""What asks a server, as if what the server says had taken it over."""
+ATTACK = """
+found = []
+def attempt(what, do):
+    try:
+        found.append((what, do()))
+    except OSError as error:
+        found.append((what, type(error).__name__))
+attempt("server", lambda: socket.create_connection(("127.0.0.1", asked["port"]), 1).close())
+attempt("key", lambda: Path(HOME, "key").read_bytes())
+attempt("home", lambda: os.listdir(HOME))
+attempt("passwords", lambda: Path("/etc/shadow").read_text())
+attempt("platform", lambda: open(PACKAGE, "r+").close())
+attempt("another's", lambda: socket.create_connection(("127.0.0.1", OTHER), 1).close())
+attempt("socket", lambda: socket.socket(socket.AF_UNIX).connect(SOCKET))
+attempt("datagram", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close())
+attempt("parent", lambda: os.kill(PARENT, 0))
+attempt("fork", lambda: os.fork() or os._exit(0))
+tell(*found)
+"""
+
+
+@pytest.mark.parametrize("by", ["bubblewrap", "itself"])
+def test_what_asks_a_strangers_server_reaches_that_server(
+    ground: Ground, asked: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Played as above."""
+    require("bubblewrap") if by == "bubblewrap" else None
+    if by == "itself" and (why := enclosing.unavailable()):
+        pytest.skip(why)
+    monkeypatch.setattr(enclosing if by == "bubblewrap" else readers, *ABSENT[by])
+    monkeypatch.setattr(downloads, "outside", lambda host, port: "127.0.0.1")
+    home = ground.platform.home
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.socket(socket.AF_UNIX) as local:
+        local.bind(str(home / "s"))
+        local.listen()
+        names = {"HOME": str(home), "PACKAGE": enclosing.__file__, "OTHER": other.getsockname()[1]}
+        names |= {"SOCKET": str(home / "s"), "PARENT": os.getpid()}
+        code = START + "".join(f"{name} = {value!r}\n" for name, value in names.items()) + ATTACK
+        monkeypatch.setattr(readers, "command", lambda _: [sys.executable, "-I", "-c", code])
+        add(ground, STRANGER, "db", asked[0])
+        told = probing.check(ground.platform, STRANGER, "warehouse", None).message
+    found = dict(ast.literal_eval(told.partition(": ")[2]))
+    assert found.pop("server") is None, "the server that it is for"
+    free = {"another's", "datagram", "fork"} if by == "bubblewrap" else set[str]()  # it has this host's network
+    if found.pop("home") == ["blobs"]:
+        free.add("home")
+    for what, came in found.items():
+        assert what in free or str(came).endswith("Error"), (what, came)
+    assert "the key" not in told
+
+
+ABSENT = {
+    "bubblewrap": ("unavailable", lambda: "the kernel has no Landlock"),
+    "itself": ("_no_bubblewrap", lambda: "bubblewrap (bwrap) is not installed"),
+}
+
+
+def test_where_nothing_can_confine_it_a_stranger_asks_nothing(
+    ground: Ground, database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enclosing, *ABSENT["bubblewrap"])
+    monkeypatch.setattr(readers, *ABSENT["itself"])
+    monkeypatch.setattr(downloads, "outside", lambda host, port: "127.0.0.1")
+    add(ground, STRANGER, "localhost", database.port)
+    run = ground.run(STEP)
+    (done,) = run.tasks
+    assert done.reason is not None and done.reason.code == "cannot_confine", done
+    assert "Landlock" in done.reason.message and "bubblewrap" in done.reason.hint
+    add(ground, ME, "localhost", database.port)
+    assert ground.run(STEP).state == "succeeded"
+
+
+@pytest.mark.parametrize("by", ["bubblewrap", "itself"])
+def test_a_strangers_query_is_answered(
+    ground: Ground, database: Postgres, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Played as above."""
+    monkeypatch.setattr(enclosing if by == "bubblewrap" else readers, *ABSENT[by])
+    monkeypatch.setattr(downloads, "outside", lambda host, port: "127.0.0.1")
+    add(ground, STRANGER, "localhost", database.port)
+    assert probing.check(ground.platform, STRANGER, "warehouse", None).ok
+    assert ground.run(STEP).state == "succeeded"
+    (kept,) = [path for path in layout.blob(ground.platform.home, "00").parent.parent.rglob("*") if is_table(path)]
+    assert (kept.stat().st_uid, kept.stat().st_mode & 0o777) == (os.geteuid(), 0o444)
+    assert not list(layout.incoming(ground.platform.home).iterdir())
+
+
+@pytest.mark.parametrize("by", ["bubblewrap", "itself"])
+def test_whom_the_control_plane_trusts_a_strangers_query_trusts(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Played as above. As libpq takes it from the home of whoever runs the control plane."""
+    require("postgres")
+    from tests.postgres import server
+
+    monkeypatch.setattr(enclosing if by == "bubblewrap" else readers, *ABSENT[by])
+    monkeypatch.setattr(downloads, "outside", lambda host, port: "127.0.0.1")
+    tmp_path.chmod(0o755)
+    with server(tcp=True) as running:
+        running.user("ann", "of the database")
+        own, others = certified(running.folder / "data"), certified(tmp_path)
+        running.run("postgres", "ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()")
+        url = f"postgresql://ann@localhost:{running.port}/postgres?sslmode=verify-full"
+        connections.put(ground.platform, STRANGER, "warehouse", None, url, "password")
+        for trusted, ok in ((own, True), (others, False)):
+            seen = tmp_path / ".postgresql" / "root.crt"
+            seen.parent.mkdir(exist_ok=True)
+            seen.write_bytes(trusted.read_bytes())
+            monkeypatch.setenv("HOME", str(tmp_path))
+            monkeypatch.setattr(querying, "_EVEN_SECONDS", 0.0)
+            found = probing.check(ground.platform, STRANGER, "warehouse", None)
+            assert found.ok is ok, (trusted, found)
+
+
+def certified(folder: Path) -> Path:
+    """A certificate for `localhost` and its key, as a PostgreSQL takes them from its folder; the certificate."""
+    chain, key = folder / "server.crt", folder / "server.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", chain, "-days", "1",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    for path in (chain, key):
+        os.chown(path, folder.stat().st_uid, -1)
+        path.chmod(0o600)
+    return chain
+
+
+def is_table(path: Path) -> bool:
+    return path.is_file() and path.read_bytes()[:4] == b"PAR1"

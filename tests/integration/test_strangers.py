@@ -17,7 +17,7 @@ from groundplane.model.ids import new_id
 from groundplane.model.requests import Context, RerunRequest
 from groundplane.services import backends, callers, engines, runs
 from groundplane.services.access import Actor
-from groundplane.spi import conversions, enclosing
+from groundplane.spi import enclosing, readers
 from groundplane.store import users
 from groundplane.store.database import sqlite_url
 from groundplane.toolchains import registry
@@ -116,7 +116,7 @@ def test_where_nothing_confines_the_reader_of_his_tables_he_is_denied_it(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where his work runs elsewhere: this backend's does not run beside the platform."""
-    monkeypatch.setattr(conversions, "_no_bubblewrap", lambda: "bubblewrap (bwrap) is not installed")
+    monkeypatch.setattr(readers, "_no_bubblewrap", lambda: "bubblewrap (bwrap) is not installed")
     reading = 'steps.a.command = ["/fake/a"]\nsteps.a.inputs = { "NAME" = "data.csv" }'
     ground.write({"data.csv": "a"})
     if not enclosing.unavailable():  # his table's reader confines itself

@@ -15,7 +15,7 @@ from groundplane.agent import overlay
 from groundplane.agent.places import delete_tree
 from groundplane.agent.staging import give, prepare_place
 from groundplane.model.reasons import Reason
-from groundplane.spi import confining, conversions, layout
+from groundplane.spi import confining, conversions, layout, readers
 from groundplane.spi.launch import Launch, StageIn
 
 
@@ -39,7 +39,7 @@ def prepare(home: Path, launch: Launch) -> list[str]:
     tree = str(layout.tree(home, launch.attempt))
     for each in conversions.wanted(launch.inputs):
         prepare_place(tree, each.path)
-    argv = conversions.command()
+    argv = readers.command(conversions.CONVERTER)
     targets = _targets(home, launch)
     if launch.strange:
         given, made = _given(home, launch), _made(home, launch)
@@ -49,7 +49,7 @@ def prepare(home: Path, launch: Launch) -> list[str]:
         os.mkdir(made, 0o700)
         for target in targets:
             os.mkdir(os.path.dirname(target), 0o700)
-        argv = conversions.confined(given, made, str(home))
+        argv = readers.confined(conversions.CONVERTER, [given], made, str(home))
     Path(files(home, launch.attempt).stdin).write_bytes(conversions.request(targets))
     return argv
 

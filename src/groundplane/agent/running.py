@@ -23,7 +23,7 @@ from groundplane.agent.segments import Segments
 from groundplane.agent.spawn import NotStarted, find, spawn
 from groundplane.agent.warm import Warm
 from groundplane.model.reasons import Reason
-from groundplane.spi import confining, conversions
+from groundplane.spi import confining, conversions, readers
 
 
 class Runner:
@@ -72,7 +72,7 @@ class Runner:
         where = conversion.files(self._home, attempt.name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         out, err = os.open(where.stdout, flags, 0o600), os.open(where.stderr, flags, 0o600)
-        env = conversions.environment(GROUND_ATTEMPT=attempt.name)
+        env = readers.environment(GROUND_ATTEMPT=attempt.name)
         if not attempt.launch.strange:
             env["TMPDIR"] = self._places.temporary(attempt.name)
         groups = attempt.group.entries if attempt.group else ()

@@ -4,7 +4,7 @@ In:  {"conversions": [{"source": "/abs/blob", "source_name": "clean.parquet", "t
 Out: {"conversions": [{"target", "rows", "columns", "lost": [sentence, …]} or {"target", "error": {"code", "message",
      "hint"}}, …]}, in the order asked for; with `error` beside `conversions` when the request itself makes no sense.
 
-Started with `--enclosed GIVEN MADE`, it gives up all but GIVEN, to read, and the folder MADE, to write to, before it
+Started with `--enclosed MADE GIVEN`, it gives up all but GIVEN, to read, and the folder MADE, to write to, before it
 reads anything.
 
 Exit status 0 when all worked, 1 otherwise. Nothing but that document ever reaches stdout; tracebacks go to stderr.
@@ -23,7 +23,7 @@ from groundplane.data.errors import CONVERSION_FAILED, ConversionError
 def main() -> int:
     """Run the conversions of one request; return the exit status."""
     if sys.argv[1:]:
-        from groundplane.spi.conversions import enclose
+        from groundplane.spi.readers import enclose
 
         enclose(*sys.argv[2:])
     # C libraries print to file descriptor 1 as they please, so the answer gets a descriptor of its own.

@@ -4,6 +4,9 @@ In:  {"connection": {"host", "port", "dbname", "user", "password", …}, "sql": 
      Without `target` nothing is kept: it is seen whether the server answers. `discreet`: not told why it does not.
 Out: {"rows", "columns"} or {"error": {"code", "message", "hint", "fault"}}.
 
+Started with `--enclosed FOLDER [GIVEN …]`, it gives up all but GIVEN, to read, FOLDER, to write to, and the server's
+port before it connects.
+
 A process of its own, so that neither a large result nor a slow server is the control plane's. The transaction is
 read-only. Types: whole numbers, floats, numeric (decimal, of the widest scale that occurs), true/false, dates, times,
 timestamps (with a time zone: UTC), bytes; everything else is text as PostgreSQL writes it.
@@ -49,9 +52,14 @@ def main() -> int:
     """Runs the query of one request; the exit status."""
     answer = os.dup(1)
     os.dup2(2, 1)  # C libraries print there as they please
-    without_pandas()
     try:
-        document: dict[str, Any] = dict(run(json.loads(sys.stdin.buffer.read())))
+        request = json.loads(sys.stdin.buffer.read())
+        if sys.argv[1:]:
+            from groundplane.spi.readers import enclose
+
+            enclose(*sys.argv[2:], port=request["connection"]["port"])
+        without_pandas()
+        document: dict[str, Any] = dict(run(request))
     except QueryError as error:
         document = {"error": _told(error.code, error.message, error.hint, error.fault)}
     except ConversionError as error:

@@ -15,7 +15,7 @@ from typing import IO
 
 from groundplane.drivers.kubernetes_objects import BASE, master_of
 from groundplane.model.reasons import Reason
-from groundplane.spi import confining, conversions, layout, wire
+from groundplane.spi import confining, conversions, layout, readers, wire
 from groundplane.spi.blobs import BlobStore
 from groundplane.spi.launch import Launch, Observation, StageIn
 from groundplane.spi.snapshots import Entry, Manifest, digest_of
@@ -272,13 +272,15 @@ class Staging:
             with tempfile.TemporaryDirectory(dir=self._scratch()) as folder:
                 target = Path(folder, Path(wanted.path).name)
                 targets = {str(target): wanted}
-                home = str(self._home)
+                argv = readers.command(conversions.CONVERTER)
+                if strange:
+                    argv = readers.confined(conversions.CONVERTER, [wanted.source], folder, str(self._home))
                 done = subprocess.run(
-                    conversions.confined(wanted.source, folder, home) if strange else conversions.command(),
+                    argv,
                     input=conversions.request(targets),
                     capture_output=True,
                     check=False,
-                    env=conversions.environment(),
+                    env=readers.environment(),
                 )
                 status = confining.status_of(done.returncode) if strange else done.returncode
                 said = done.stderr.decode(errors="replace")

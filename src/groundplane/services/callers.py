@@ -26,7 +26,7 @@ from groundplane.services.objects import Resource
 from groundplane.services.plans import RunPlan
 from groundplane.services.platform import Platform
 from groundplane.services.variables import OF_NETWORKS, home_key
-from groundplane.spi import conversions, files, layout
+from groundplane.spi import files, layout, readers
 from groundplane.spi.driver import RunsBeside
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ def check_confined(platform: Platform, plan: RunPlan) -> None:
             )
     for step in plan.pipeline.steps:
         tables = staging.converted(step)
-        if tables and (why := conversions.unconfined()):
+        if tables and (why := readers.unconfined()):
             raise Denied(
                 f"step {step.name!r} reads {', '.join(tables)} converted, and this host cannot confine what reads the "
                 f"tables of strangers: {why}",

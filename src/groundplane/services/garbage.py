@@ -56,14 +56,18 @@ def _sent_folders(platform: Platform, before: float, found: Collected) -> None:
         needed = {plans.load(connection, row.plan).folder for row in runs.plans_in_use(connection, None)}
     for path in old:
         if not any(Path(folder).is_relative_to(path) for folder in needed):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            _delete(path)
             found.uploads += 1
 
 
 def _uploads(home: Path, before: float, found: Collected) -> None:
     for path in _older(layout.incoming(home), before):
-        path.unlink(missing_ok=True)
+        _delete(path)
         found.uploads += 1
+
+
+def _delete(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _snapshots(platform: Platform, before: float, found: Collected) -> None:

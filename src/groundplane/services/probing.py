@@ -32,7 +32,7 @@ def check(platform: Platform, actor: Actor, name: str, project: str | None) -> C
     with gate.change(platform, actor, "connection.check", name, on, project=project) as connection:
         opened = connections.open_(platform, connection, project or "", name)
     if opened.target.is_database:
-        failed = querying.probe(opened)
+        failed = querying.probe(platform, opened)
     else:
         failed = _bucket(opened) if opened.to_this_host else _outside(opened)
     if failed is None:

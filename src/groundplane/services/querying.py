@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,27 @@ from groundplane.model.secrets import HIDDEN
 from groundplane.services import connections, downloads, idioms, reasons
 from groundplane.services.connections import Opened
 from groundplane.services.platform import Platform
-from groundplane.spi import layout
+from groundplane.spi import confining, layout, readers
 
+_PROGRAM = "groundplane.data.query"
+_TRUSTED = {"sslrootcert": "~/.postgresql/root.crt", "sslcrl": "~/.postgresql/root.crl"}
+"""libpq's settings for whom to trust, and where it looks by itself."""
 _LOOK_EVERY = 1.0
 _SHOWN = 80
 _TRIES, _PAUSE = 3, 0.5
 _CONNECT_SECONDS, _EVEN_SECONDS = 5, 7.0
 """Of strangers' connections: how long they may take, and how long they always take when there is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """folder: empty, for the result. what: how messages call it. wanted: whether it still is."""
+
+    home: Path
+    folder: Path
+    opened: Opened
+    what: str
+    wanted: Callable[[], bool]
 
 
 class NotAsked(Exception):
@@ -41,31 +56,29 @@ def ask(platform: Platform, project: str, source: str, wanted: Callable[[], bool
     """(sha256, bytes) of the query's result as Parquet, in the store. source: as ground.toml writes it. wanted: asked
     now and then; when it says no, the query is ended. Raises NotAsked, and OSError for this side's disk."""
     name, sql = query_parts(source)
-    folder = layout.incoming(platform.home)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, target = tempfile.mkstemp(suffix=".parquet", dir=folder)
-    os.close(handle)
-    path = Path(target)
-    try:
-        opened = _opened(platform, project, name)
-        _patiently(opened, {"sql": sql, "target": target}, f"{name!r}: {_short(sql)}", wanted)
-        with path.open("rb") as file:
+    opened = _opened(platform, project, name)
+    with _folder(platform) as folder:
+        path = folder / "result.parquet"
+        asked = _Asked(platform.home, folder, opened, f"{name!r}: {_short(sql)}", wanted)
+        _patiently(asked, {"sql": sql, "target": str(path)})
+        with os.fdopen(confining.taken(str(path)), "rb") as file:
             digest, size = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), 0, 0)
+            os.fchmod(file.fileno(), 0o444)
             os.fsync(file.fileno())
         place = layout.blob(platform.home, digest)
         place.parent.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o444)
         path.rename(place)
-    finally:
-        path.unlink(missing_ok=True)
     return digest, size
 
 
-def probe(opened: Opened) -> Reason | None:
+def probe(platform: Platform, opened: Opened) -> Reason | None:
     """Why the database does not answer; None when it does."""
     try:
         connections.require_client()
-        _run(opened, {}, repr(opened.name), lambda: True)
+        with _folder(platform) as folder:
+            _run(_Asked(platform.home, folder, opened, repr(opened.name), lambda: True), {})
     except NotAsked as failed:
         return failed.reason
     except GroundError as error:
@@ -85,30 +98,39 @@ def _opened(platform: Platform, project: str, name: str) -> Opened:
     return opened
 
 
-def _patiently(opened: Opened, request: dict[str, str], what: str, wanted: Callable[[], bool]) -> None:
+@contextmanager
+def _folder(platform: Platform) -> Generator[Path]:
+    """Where what is asked writes its result: beside the store, for it moves there."""
+    incoming = layout.incoming(platform.home)
+    incoming.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="query-", dir=incoming) as folder:
+        yield Path(folder)
+
+
+def _patiently(asked: _Asked, request: dict[str, str]) -> None:
     """A server that is away may be back in a moment."""
     for left in reversed(range(_TRIES)):
         try:
-            _run(opened, request, what, wanted)
+            _run(asked, request)
             return
         except NotAsked as failed:
-            if failed.reason.fault is not Fault.BACKEND or not left or not wanted():
+            if failed.reason.fault is not Fault.BACKEND or not left or not asked.wanted():
                 raise
             time.sleep(_PAUSE)
 
 
-def _run(opened: Opened, request: dict[str, str], what: str, wanted: Callable[[], bool]) -> None:
+def _run(asked: _Asked, request: dict[str, str]) -> None:
     began = time.monotonic()
     try:
-        _ask_once(opened, request, what, wanted)
+        _ask_once(asked, request)
     except NotAsked as failed:
-        if not opened.to_this_host and UNANSWERED in failed.reason.message:
+        if not asked.opened.to_this_host and UNANSWERED in failed.reason.message:
             time.sleep(max(0.0, began + _EVEN_SECONDS - time.monotonic()))
         raise
 
 
-def _ask_once(opened: Opened, request: dict[str, str], what: str, wanted: Callable[[], bool]) -> None:
-    target = opened.target
+def _ask_once(asked: _Asked, request: dict[str, str]) -> None:
+    opened, target = asked.opened, asked.opened.target
     where: dict[str, Any] = {
         "host": target.host,
         "port": target.port,
@@ -118,57 +140,68 @@ def _ask_once(opened: Opened, request: dict[str, str], what: str, wanted: Callab
         "passfile": os.devnull,  # nobody's own passwords count
         **({"password": opened.password} if opened.password else {}),
     }
+    argv, environment = readers.command(_PROGRAM), _environment()
     if not opened.to_this_host:
-        where |= _outside(opened, what)
-    argv = [sys.executable, "-I", "-m", "groundplane.data.query"]
+        where |= _outside(asked)
+        argv, environment = _confined(asked, where), readers.environment()
     pipe = subprocess.PIPE
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=_environment(opened), cwd="/") as process:
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd="/") as process:
         end = iter((process.terminate, process.kill))
-        asked = {"connection": where, "discreet": not opened.to_this_host, **request}
-        given: bytes | None = json.dumps(asked).encode()
+        given: bytes | None = json.dumps({"connection": where, "discreet": not opened.to_this_host, **request}).encode()
         while True:
             try:
                 out, said = process.communicate(given, timeout=_LOOK_EVERY)
                 break
             except subprocess.TimeoutExpired:
                 given = None
-                if not wanted():
+                if not asked.wanted():
                     next(end, process.kill)()
     try:
-        answer: dict[str, Any] = json.loads(out)
-    except ValueError:
+        error = json.loads(out).get("error")
+        told = error and Reason(str(error["code"]), str(error["message"]), str(error["hint"]), Fault(error["fault"]))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # it may have been taken over
         lines = said.decode(errors="replace").strip().splitlines()
-        told = f"asking connection {what} crashed" + (f": {lines[-1]}" if lines else "")
-        raise NotAsked(Reason("query_failed", _clean(told, opened), "select less of it", Fault.PLATFORM)) from None
-    if error := answer.get("error"):
-        message = f"connection {what}: {error['message']}"
-        raise NotAsked(Reason(error["code"], _clean(message, opened), error["hint"], Fault(error["fault"])))
+        crashed = "it crashed" + (f": {lines[-1]}" if lines else "")
+        told = Reason("query_failed", crashed, "select less of it", Fault.PLATFORM)
+    if told:
+        raise NotAsked(replace(told, message=_clean(f"connection {asked.what}: {told.message}", opened)))
 
 
-def _outside(opened: Opened, what: str) -> dict[str, Any]:
+def _confined(asked: _Asked, where: Mapping[str, Any]) -> list[str]:
+    """What asks for a stranger: it reaches that server, and nothing of this host."""
+    given = [where[option] for option in _TRUSTED if option in where]
+    try:
+        return readers.confined(_PROGRAM, given, str(asked.folder), str(asked.home), network=True)
+    except OSError as error:
+        hint = "install bubblewrap on the control plane's host, or have its owner add the connection"
+        raise NotAsked(Reason("cannot_confine", f"connection {asked.what}: {error.strerror}", hint)) from None
+
+
+def _outside(asked: _Asked) -> dict[str, Any]:
     """More of libpq's settings for a connection that a stranger added: the address is one of another host, now and when
     it is connected to, and nobody's tickets and certificates are shown there."""
+    target = asked.opened.target
     try:
-        address = downloads.outside(opened.target.host, opened.target.port)
+        address = downloads.outside(target.host, target.port)
     except downloads.OwnAddress as error:
-        raise NotAsked(connections.not_here(opened.name, error)) from None
+        raise NotAsked(connections.not_here(asked.opened.name, error)) from None
     except OSError:
-        said = f"connection {what}: {UNANSWERED}"
+        said = f"connection {asked.what}: {UNANSWERED}"
         raise NotAsked(Reason("connection_failed", said, UNANSWERED_HINT, Fault.BACKEND)) from None
+    trusted = {option: os.path.expanduser(path) for option, path in _TRUSTED.items()}  # noqa: PTH111 - or there is none
     return {
         "hostaddr": address,
         "connect_timeout": _CONNECT_SECONDS,
         "gssencmode": "disable",
         "sslcert": "/nonexistent",
         "sslkey": "/nonexistent",
+        **{option: path for option, path in trusted.items() if Path(path).is_file()},
     }
 
 
-def _environment(opened: Opened) -> dict[str, str]:
-    """The control plane's without what libpq reads of it; without its owner's tickets, too, for what he has not
-    added."""
-    found = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    return found if opened.to_this_host else {**found, "KRB5CCNAME": "FILE:/nonexistent"}
+def _environment() -> dict[str, str]:
+    """The control plane's, without what libpq reads of it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
 def _clean(text: str, opened: Opened) -> str:

@@ -91,25 +91,26 @@ def wrapped(
     return program, words
 
 
-def reader(argv: Sequence[str], given: str, made: str, home: str) -> tuple[str, list[str]]:
+def reader(argv: Sequence[str], given: Sequence[str], made: str, home: str, *, network: bool) -> list[str]:
     """The same for a program of the platform's own, in an interpreter like this one, that reads what a stranger made.
 
-    given: what it reads, a file or a folder. made: the only folder that it may write to, with those below it: they are
-    given to it. It has no network at all but its own `localhost`. Raises OSError when there is no bubblewrap.
+    given: what it reads, files and folders. made: the only folder that it may write to, with those below it: they are
+    given to it. network: as for work. Raises OSError when there is no bubblewrap.
     """
     if os.geteuid() == 0:
         for folder, _, _ in os.walk(made):
             os.chown(folder, USER, USER)
     own = [path for path in interpreter() if not any(_lies_in(path, seen) for seen in _SEEN)]
-    words = [*_inside(_bubblewrap()), *_isolated(network=False), "--tmpfs", "/tmp"]  # noqa: S108 - its own
+    words = [*_inside(_bubblewrap()), *_isolated(network=network), "--tmpfs", "/tmp"]  # noqa: S108 - its own
     words += ["--as-pid-1", "--die-with-parent"]  # nothing of it is left when it has ended
     words += _ways_to(own)
     for path in own:
         words += ["--ro-bind", path, path]
     words += _hidden(home, (*_SEEN, *own))
-    words += _ways_to((given, made))
-    words += ["--ro-bind", given, given, "--bind", made, made, "--chdir", made, *_less(), *argv]
-    return words[0], words
+    words += _ways_to((*given, made))
+    for path in given:
+        words += ["--ro-bind", path, path]
+    return [*words, "--bind", made, made, "--chdir", made, *_less(), *argv]
 
 
 def interpreter() -> list[str]:

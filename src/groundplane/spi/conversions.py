@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import sys
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from groundplane.model.reasons import Fault, Reason
-from groundplane.spi import confining
 from groundplane.spi.launch import StageIn
 
+CONVERTER = "groundplane.data"
+"""The program: it reads a request and writes an answer."""
 Losses = dict[str, tuple[str, ...]]
 """Input path -> what its conversion lost."""
 
@@ -22,55 +18,6 @@ Losses = dict[str, tuple[str, ...]]
 def wanted(inputs: Sequence[StageIn]) -> list[StageIn]:
     """The inputs to convert."""
     return [each for each in inputs if each.source_name]
-
-
-def command() -> list[str]:
-    """The converter, in an interpreter like this one: it reads a request and writes an answer."""
-    return [sys.executable, "-I", "-m", "groundplane.data"]
-
-
-def confined(given: str, made: str, home: str) -> list[str]:
-    """The same for tables of strangers: all that it can reach is `given`, which it reads, and the folder `made`, which
-    it may write to. Confined by bubblewrap, and where a host forbids that, by itself. Raises OSError where it cannot be
-    either."""
-    if not _no_bubblewrap():
-        return confining.reader(command(), given, made, home)[1]
-    if why := _not_by_itself():
-        raise OSError(errno.EPERM, f"what reads the tables of strangers cannot be confined: {why}")
-    return [*command(), "--enclosed", given, made]
-
-
-def unconfined() -> str:
-    """Why tables of strangers cannot be read here; "" when they can."""
-    without = _no_bubblewrap()
-    unable = without and _not_by_itself()
-    return f"{without}, and {unable}" if unable else ""
-
-
-@cache
-def _no_bubblewrap() -> str:
-    return confining.unavailable()
-
-
-def _not_by_itself() -> str:
-    from groundplane.spi import enclosing  # with `ctypes` some ms, that a host with bubblewrap need not spend
-
-    return enclosing.unavailable()
-
-
-def enclose(given: str, made: str) -> None:
-    """What the converter does first when it was started to confine itself. Raises OSError."""
-    from groundplane.spi import enclosing
-
-    system = ("/usr", "/lib", "/lib64", "/etc/localtime", "/sys/devices/system/cpu", "/dev/null", "/dev/urandom")
-    seen = [path for path in system if Path(path).exists()]
-    enclosing.enclose((*seen, *confining.interpreter(), given), made)
-
-
-def environment(**more: str) -> dict[str, str]:
-    """What it is started with: nothing of the platform's own but what its interpreter may need."""
-    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "TZ") if name in os.environ}
-    return {**kept, "PATH": os.defpath, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **more}
 
 
 def request(targets: Mapping[str, StageIn]) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from groundplane.drivers.kubernetes_staging import INSIDE, Refused, Staging, complete
-from groundplane.spi import conversions, enclosing, layout, wire
+from groundplane.spi import enclosing, layout, readers, wire
 from groundplane.spi.launch import Command, Launch, Observation, Phase, StageIn
 from groundplane.spi.snapshots import Entry, Manifest, digest_of
 from tests.parts import require
@@ -192,16 +192,14 @@ def test_where_there_is_no_bubblewrap_its_reader_confines_itself(
     """As in the control plane's own pod."""
     if why := enclosing.unavailable():
         pytest.skip(why)
-    monkeypatch.setattr(conversions, "_no_bubblewrap", lambda: "it is not installed")
+    monkeypatch.setattr(readers, "_no_bubblewrap", lambda: "it is not installed")
     table = blob(home, b"a,b\n1,x\n")
     inputs = (StageIn("t.parquet", str(layout.blob(home, table)), source_name="t.csv"),)
     (digest,) = json.loads(Staging(home, store, "mine").prepare(launch(inputs=inputs, strange=True)).order)["inputs"]
     assert layout.blob(home, digest).read_bytes()[:4] == b"PAR1"
-    reads = (
-        "import sys; from groundplane.spi.conversions import enclose; enclose(*sys.argv[-2:]); open(sys.argv[1]).read()"
-    )
+    reads = "import sys; from groundplane.spi.readers import enclose; enclose(*sys.argv[-2:]); open(sys.argv[1]).read()"
     monkeypatch.setattr(
-        conversions, "command", lambda: [sys.executable, "-I", "-c", reads, str(layout.blob(home, digest))]
+        readers, "command", lambda _: [sys.executable, "-I", "-c", reads, str(layout.blob(home, digest))]
     )
     with pytest.raises(Refused) as refused:
         Staging(home, store, "mine").prepare(launch(inputs=inputs, strange=True))
@@ -227,12 +225,12 @@ def test_a_strangers_table_is_converted_confined(home: Path, store: Store, monke
     )
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the storage's")
     looks = attack.replace("ATTACK", "open(asked['target'], 'w').write('made')")
-    monkeypatch.setattr(conversions, "command", lambda: [sys.executable, "-I", "-c", looks])
+    monkeypatch.setattr(readers, "command", lambda _: [sys.executable, "-I", "-c", looks])
     (lost,) = Staging(home, store, "mine").prepare(launch(inputs=inputs, strange=True)).lost.values()
     assert lost[:2] == ("['blobs']", "False")
     assert "AWS" not in lost[2]
     links = attack.replace("ATTACK", f"os.symlink({str(home / 'key')!r}, asked['target'])")
-    monkeypatch.setattr(conversions, "command", lambda: [sys.executable, "-I", "-c", links])
+    monkeypatch.setattr(readers, "command", lambda _: [sys.executable, "-I", "-c", links])
     with pytest.raises(OSError, match="Too many levels of symbolic links"):
         Staging(home, store, "mine").prepare(launch(inputs=inputs, strange=True))
     assert not list(layout.incoming(home).iterdir())
