@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, select
 
 from groundplane.api.app import create
 from groundplane.api.standing import Standing
+from groundplane.services import sessions
 from groundplane.services.access import Actor
 from groundplane.services.platform import Platform
 from groundplane.store import teams
@@ -53,6 +54,17 @@ def disable(connection: Connection, name: str) -> None:
 def names(connection: Connection) -> list[str]:
     """Of every account."""
     return list(connection.execute(select(users.c.name)).scalars())
+
+
+def themselves(_platform: Platform, _connection: Connection, actor: Actor) -> Actor:
+    """What somebody who logs in is let in with, where who it is matters alone."""
+    return actor
+
+
+def session(platform: Platform, actor: Actor) -> str:
+    """The cookie of one who has just logged in."""
+    with platform.database.write() as connection:
+        return sessions.opened(platform, connection, actor)
 
 
 class _Open:

@@ -34,6 +34,7 @@ from groundplane.services.platform import Platform, now
 from groundplane.store import audit as log
 from groundplane.store import users as stored
 from groundplane.store.database import Database
+from tests.integration.accounts import session, themselves
 from tests.planes import Ground
 
 OWNER = Actor("me", "owner", source="socket")
@@ -313,7 +314,7 @@ def test_a_tasks_token_holds_while_its_attempt_is_open(ground: Ground) -> None:
 
 def wrong(platform: Platform, name: str, password: str = "not the password") -> str:
     with pytest.raises(Unauthenticated) as refused:
-        sessions.by_password(platform, name, password, "10.0.0.7")
+        sessions.by_password(platform, name, password, "10.0.0.7", themselves)
     return f"{refused.value.code} {refused.value.message} {refused.value.hint}"
 
 
@@ -322,7 +323,7 @@ def test_a_password_is_kept_by_argon2id_and_lets_in(platform: Platform) -> None:
     with platform.database.read() as connection:
         kept = stored.by_name(connection, "alice")
     assert kept is not None and kept.password.startswith("$argon2id$") and WORD not in str(kept)
-    actor = sessions.by_password(platform, "alice", WORD, "10.0.0.7")
+    actor = sessions.by_password(platform, "alice", WORD, "10.0.0.7", themselves)
     assert (actor.name, actor.methods) == ("alice", {"pwd"})
     assert sessions.has_password(platform)
     users.set_(platform, OWNER, "alice", password="")
@@ -342,17 +343,19 @@ def test_after_some_wrong_passwords_also_the_right_one_is_refused_for_a_while(
     users.create(platform, OWNER, "alice", password=WORD)
     for _ in range(RULES.failures - 1):
         wrong(platform, "alice")
-    assert sessions.by_password(platform, "alice", WORD, "").name == "alice", "one that succeeds begins anew"
+    assert sessions.by_password(platform, "alice", WORD, "", themselves).name == "alice", (
+        "one that succeeds begins anew"
+    )
     for _ in range(RULES.failures):
         wrong(platform, "alice")
     wrong(platform, "alice", WORD)
     assert users.listing(platform, OWNER)[0].locked_until is not None
     users.enable(platform, OWNER, "alice", enabled=True)
-    assert sessions.by_password(platform, "alice", WORD, "").name == "alice"
+    assert sessions.by_password(platform, "alice", WORD, "", themselves).name == "alice"
     for _ in range(RULES.failures):
         wrong(platform, "alice")
     later(platform, monkeypatch, RULES.lockout + 1)
-    assert sessions.by_password(platform, "alice", WORD, "").name == "alice"
+    assert sessions.by_password(platform, "alice", WORD, "", themselves).name == "alice"
 
 
 def test_nobody_learns_who_has_an_account(platform: Platform) -> None:
@@ -391,7 +394,7 @@ def test_a_session_ends_idle_at_last_and_with_its_user(platform: Platform, monke
     platform.logins = LoginRules(idle=900, longest=3600)
     users.create(platform, OWNER, "alice")
     alice = Actor("alice", methods=frozenset({"pwd", "otp"}), level="mfa")
-    text = sessions.open_(platform, alice)
+    text = session(platform, alice)
     found = sessions.find(platform, text, "10.0.0.7")
     assert found is not None and (found.actor.name, found.actor.methods, found.actor.level) == (
         "alice", {"pwd", "otp"}, "mfa")  # fmt: skip
@@ -403,15 +406,15 @@ def test_a_session_ends_idle_at_last_and_with_its_user(platform: Platform, monke
     later(platform, monkeypatch, began + 3601 - time.time())
     assert sessions.find(platform, text, "") is None, "but not for ever"
     monkeypatch.undo()
-    text = sessions.open_(platform, alice)
+    text = session(platform, alice)
     later(platform, monkeypatch, 905)
     assert sessions.find(platform, text, "") is None, "not used it ends"
     monkeypatch.undo()
-    text = sessions.open_(platform, alice)
+    text = session(platform, alice)
     users.enable(platform, OWNER, "alice", enabled=False)
     assert sessions.find(platform, text, "") is None
     with pytest.raises(Denied):
-        sessions.open_(platform, alice)
+        session(platform, alice)
     users.enable(platform, OWNER, "alice", enabled=True)
     sessions.end(platform, text, "")
     assert sessions.find(platform, text, "") is None
@@ -420,7 +423,7 @@ def test_a_session_ends_idle_at_last_and_with_its_user(platform: Platform, monke
 
 def test_what_ended_long_ago_is_forgotten(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     users.create(ground.platform, OWNER, "alice")
-    sessions.open_(ground.platform, Actor("alice"))
+    session(ground.platform, Actor("alice"))
     tokens.create(ground.platform, OWNER, "alice", lifetime=60)
     kept = tokens.create(ground.platform, OWNER, "alice", lifetime=360 * 86400)
     Housekeeping(ground.platform).once()
@@ -454,8 +457,8 @@ def claims(subject: str, name: str, **words: Any) -> Claims:
 
 
 def test_whom_a_provider_sends_gets_an_account_and_keeps_it(platform: Platform) -> None:
-    first = identities.logged_in(platform, claims("1", "alice", email="a@x.example"), "")
-    again = identities.logged_in(platform, claims("1", "renamed", full_name="Alice"), "")
+    first = identities.logged_in(platform, claims("1", "alice", email="a@x.example"), "", themselves)
+    again = identities.logged_in(platform, claims("1", "renamed", full_name="Alice"), "", themselves)
     assert (first.name, again.name) == ("alice", "alice")
     assert users.whoami(platform, again).name == "Alice"
 
@@ -464,12 +467,12 @@ def test_an_account_made_beforehand_is_whose_name_and_address_it_has(platform: P
     users.create(platform, OWNER, "alice", email="a@x.example")
     for words in ({}, {"email": "a@x.example"}, {"email": "b@x.example", "email_verified": True}):
         with pytest.raises(Denied) as refused:
-            identities.logged_in(platform, claims("1", "alice", **words), "")
+            identities.logged_in(platform, claims("1", "alice", **words), "", themselves)
         assert refused.value.code == "account_taken"
     right = claims("1", "alice", email="A@x.example", email_verified=True)
-    assert identities.logged_in(platform, right, "").name == "alice"
+    assert identities.logged_in(platform, right, "", themselves).name == "alice"
     with pytest.raises(Denied):
-        identities.logged_in(platform, claims("2", "alice", email="a@x.example", email_verified=True), "")
+        identities.logged_in(platform, claims("2", "alice", email="a@x.example", email_verified=True), "", themselves)
 
 
 def test_a_provider_takes_over_no_password_no_program_and_no_reserved_name(platform: Platform) -> None:
@@ -477,22 +480,26 @@ def test_a_provider_takes_over_no_password_no_program_and_no_reserved_name(platf
     users.create(platform, OWNER, "etl", kind="service")
     for name in ("admin", "etl"):
         with pytest.raises(Denied):
-            identities.logged_in(platform, claims("9", name), "")
+            identities.logged_in(platform, claims("9", name), "", themselves)
     for name in ("groundplane", "token", users.owner_name(), "a b", ""):
-        assert identities.logged_in(platform, claims("7", name), "").name == "7"
-    assert identities.logged_in(platform, claims("a b", "c d"), "").name.startswith("oidc-")
+        assert identities.logged_in(platform, claims("7", name), "", themselves).name == "7"
+    assert identities.logged_in(platform, claims("a b", "c d"), "", themselves).name.startswith("oidc-")
 
 
 def test_groups_are_the_teams_of_that_name_but_the_root(platform: Platform) -> None:
     for name in ("cardio", "onco", "echo"):
         teams.create(platform, OWNER, name)
-    teams.add(platform, OWNER, "platform", identities.logged_in(platform, claims("2", "bob"), "").name, "viewer")
-    actor = identities.logged_in(platform, claims("1", "alice", groups=("cardio", "/onco", "nowhere", "platform")), "")
+    teams.add(
+        platform, OWNER, "platform", identities.logged_in(platform, claims("2", "bob"), "", themselves).name, "viewer"
+    )
+    actor = identities.logged_in(
+        platform, claims("1", "alice", groups=("cardio", "/onco", "nowhere", "platform")), "", themselves
+    )
     assert users.whoami(platform, actor).teams == ("cardio", "onco")
     teams.add(platform, OWNER, "echo", "alice", "viewer")
-    identities.logged_in(platform, claims("1", "alice", groups=("onco",)), "")
+    identities.logged_in(platform, claims("1", "alice", groups=("onco",)), "", themselves)
     assert users.whoami(platform, actor).teams == ("echo", "onco"), "what was given here stays"
-    identities.logged_in(platform, claims("1", "alice", groups=("onco",)), "")
+    identities.logged_in(platform, claims("1", "alice", groups=("onco",)), "", themselves)
     events = [
         (row["action"], row["object"], row["details"]["user"])
         for row in reversed(views.listing(platform, OWNER, 50, None)["events"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from groundplane.model.errors import Denied, GroundError, Unauthenticated
@@ -65,9 +66,9 @@ class Logins:
     what an administrator gave it."""
 
     def __init__(self, platform: Platform, name: str) -> None:
-        who = sessions.by_password(platform, name, WORD, "")
-        self.browsers = [sessions.open_(platform, who) for _ in range(2)]
-        self.command_line = tokens.of_login(platform, who).token or ""
+        who = sessions.by_password(platform, name, WORD, "", accounts.themselves)
+        self.browsers = [accounts.session(platform, who) for _ in range(2)]
+        self.command_line = sessions.by_password(platform, name, WORD, "", tokens.of_login).token or ""
         self.made_there = token(platform, name, tokens.actor_of(platform, self.command_line, ""))
         self.given = token(platform, name)
 
@@ -118,7 +119,24 @@ def test_a_password_that_is_changed_while_it_is_checked_lets_nobody_in(
 
     monkeypatch.setattr(sessions.passwords, "holds", and_meanwhile)
     with pytest.raises(Unauthenticated):
-        sessions.by_password(platform, "alice", WORD, "")
+        sessions.by_password(platform, "alice", WORD, "", accounts.themselves)
+
+
+@pytest.mark.parametrize("gives", ["a session", "a token"])
+def test_a_password_that_is_changed_once_it_was_right_ends_what_it_gives(platform: Platform, gives: str) -> None:
+    users.create(platform, OWNER, "alice", password=WORD)
+    meanwhile = threading.Thread(target=users.set_, args=(platform, OWNER, "alice"), kwargs={"password": OTHER})
+
+    def let_in(platform: Platform, connection: Connection, actor: Actor) -> str:
+        meanwhile.start()
+        time.sleep(0.3)
+        if gives == "a session":
+            return sessions.opened(platform, connection, actor)
+        return tokens.of_login(platform, connection, actor).token or ""
+
+    given = sessions.by_password(platform, "alice", WORD, "", let_in)
+    meanwhile.join()
+    assert not holds(platform, given)
 
 
 def test_what_a_disabled_account_was_let_in_by_has_ended_for_good(platform: Platform) -> None:
@@ -140,10 +158,10 @@ def claims(subject: str, name: str, groups: tuple[str, ...] = ()) -> Claims:
 def test_an_account_that_becomes_a_persons_keeps_nothing_that_others_were_given(platform: Platform) -> None:
     users.create(platform, OWNER, "alice")
     before = token(platform, "alice")
-    actor = identities.logged_in(platform, claims("1", "alice"), "")
+    actor = identities.logged_in(platform, claims("1", "alice"), "", accounts.themselves)
     assert not holds(platform, before)
-    kept = [token(platform, "alice"), sessions.open_(platform, actor)]
-    identities.logged_in(platform, claims("1", "alice"), "")
+    kept = [token(platform, "alice"), accounts.session(platform, actor)]
+    identities.logged_in(platform, claims("1", "alice"), "", accounts.themselves)
     assert all(holds(platform, text) for text in kept), "his next login ends nothing"
 
 
@@ -173,7 +191,9 @@ def test_first_logins_at_the_same_time(
 
     def log_in(plane: Platform, subject: str) -> None:
         try:
-            ended.append(identities.logged_in(plane, claims(subject, "alice", ("cardio",)), "").name)
+            ended.append(
+                identities.logged_in(plane, claims(subject, "alice", ("cardio",)), "", accounts.themselves).name
+            )
         except (GroundError, DBAPIError) as error:
             ended.append(error)
 

@@ -17,7 +17,6 @@ from groundplane.services import (
     policy_trials,
     runs,
     secrets,
-    sessions,
     teams,
     tokens,
     users,
@@ -28,6 +27,7 @@ from groundplane.services.oidc import Claims
 from groundplane.store.database import Database
 from groundplane.store.tables import metadata
 from tests.integration import accounts
+from tests.integration.accounts import session, themselves
 from tests.planes import ME, Ground
 
 NAME = "zoe.quist"
@@ -57,13 +57,13 @@ class Life:
         claims = Claims(
             "https://login.example", NAME, (NAME,), "Zoe Quist", email, True, ("research",), frozenset(), ""
         )
-        self.zoe = identities.logged_in(platform, claims, "10.0.0.7")
+        self.zoe = identities.logged_in(platform, claims, "10.0.0.7", themselves)
         for role in ("owner", "maintainer"):
             teams.add(platform, ME, "platform", NAME, role)
         attributes = {"clearance": "phi", "desk": f"{NAME} at north"}
         users.set_(platform, ME, NAME, email=email, attributes=attributes)
         for _ in range(3):
-            sessions.open_(platform, self.zoe)
+            session(platform, self.zoe)
             tokens.create(platform, self.zoe, NAME)
         self.done = runs.submit(platform, self.zoe, new_id(), ground.request(STEP)).id
         ground.wait(self.done)
@@ -130,7 +130,7 @@ def test_the_account_is_gone_and_its_name_may_be_anothers_who_gets_nothing_of_it
     assert users.listing(platform, ME) == [] and tokens.listing(platform, ME) == []
     assert teams.show(platform, ME, "research").members == ()
     claims = Claims("https://login.example", "7", (NAME, "7"), "", "", False, (), frozenset(), "")
-    assert identities.logged_in(platform, claims, "").name == NAME
+    assert identities.logged_in(platform, claims, "", themselves).name == NAME
     with pytest.raises(NotFound):
         runs.show(platform, Actor(NAME), life.done)
     for name in (instead, "forgotten-0"):

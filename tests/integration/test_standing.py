@@ -22,6 +22,7 @@ from groundplane.services.audit import verifying, views
 from groundplane.spi import layout, segments
 from groundplane.store.database import sqlite_url
 from tests.integration import accounts
+from tests.integration.accounts import session
 from tests.planes import ME, Ground, Shared
 from tests.unit.api.asgi import Answer, Api
 
@@ -45,7 +46,7 @@ class World:
         log.parent.mkdir(parents=True)
         log.write_bytes(segments.encode(segments.Record("a", f"{self.run}.0.0.1", 0, 1, b"before\n")))
         self.token = tokens.create(self.platform, ME, "ana")
-        self.cookie = sessions.open_(self.platform, self.ana)
+        self.cookie = session(self.platform, self.ana)
         self.api = Api(ground.home, self.platform, Doors())
         self.api.peer = Peer(None, "10.0.0.7", "10.0.0.1")
 

@@ -149,12 +149,12 @@ def callback(request: Request, platform: Here, logins: All, source: From) -> Res
     """Whom the provider sends back. A problem when it is not who began."""
     logins.count(source)
     try:
-        actor = _returned(request, platform, logins, source)
+        cookie = _returned(request, platform, logins, source)
     except GroundError as error:
         answer = problem_reply(error)
         _drop_cookie(answer, logins.doors, "login")
         return answer
-    return _let_in(request, platform, logins, actor, source)
+    return _let_in(request, platform, logins, cookie, source)
 
 
 @router.post("/auth/login")
@@ -165,10 +165,11 @@ def log_in(request: Request, platform: Here, logins: All, source: From, form: Fo
     if not shown or not hmac.compare_digest(sessions.csrf(platform, shown).encode(), form.get("csrf", "").encode()):
         raise Denied("the form is not of a page of ours, or too old", hint="open /auth/login again", code="no_csrf")
     try:
-        actor = sessions.by_password(platform, form.get("name", ""), form.get("password", ""), source)
+        name, password = form.get("name", ""), form.get("password", "")
+        cookie = sessions.by_password(platform, name, password, source, sessions.opened)
     except Unauthenticated as error:
         return _login_page(request, platform, logins, 401, error.message)
-    return _let_in(request, platform, logins, actor, source)
+    return _let_in(request, platform, logins, cookie, source)
 
 
 @router.api_route("/auth/logout", methods=["GET", "POST"])
@@ -203,8 +204,7 @@ def token(
 ) -> Response:
     """A token for a local password."""
     logins.count(source, a_try=True)
-    actor = sessions.by_password(platform, request.name, request.password, source)
-    return reply(tokens.of_login(platform, actor), 201)
+    return reply(sessions.by_password(platform, request.name, request.password, source, tokens.of_login), 201)
 
 
 @router.post("/auth/device")
@@ -231,14 +231,14 @@ def device_token(
     found = logins.provider.poll_device(request.device_code)
     if isinstance(found, str):
         return reply({"pending": found}, 202)
-    return reply(tokens.of_login(platform, identities.logged_in(platform, found, source)), 201)
+    return reply(identities.logged_in(platform, found, source, tokens.of_login), 201)
 
 
 # --- how ----------------------------------------------------------------------------------------------------------
 
 
-def _returned(request: Request, platform: Platform, logins: Logins, source: str) -> Any:
-    """Who logged in at the provider, from what the browser brings back. Raises Denied."""
+def _returned(request: Request, platform: Platform, logins: Logins, source: str) -> str:
+    """The session of who logged in at the provider, from what the browser brings back: its cookie. Raises Denied."""
     query = request.query_params
     sealed = cookie_of(_headers(request), _name(logins.doors, "login"))
     begun = _unsealed(platform, sealed)
@@ -256,16 +256,16 @@ def _returned(request: Request, platform: Platform, logins: Logins, source: str)
     if not query.get("code"):
         raise Denied("the answer has no code", hint="log in again", code="login_refused")
     claims = logins.provider.exchange(begun["redirect"], query["code"], begun["nonce"], begun["verifier"])
-    return identities.logged_in(platform, claims, source)
+    return identities.logged_in(platform, claims, source, sessions.opened)
 
 
-def _let_in(request: Request, platform: Platform, logins: Logins, actor: Any, source: str) -> Response:
-    """A session of the actor's; one that the browser had ends."""
+def _let_in(request: Request, platform: Platform, logins: Logins, cookie: str, source: str) -> Response:
+    """Hands the session out; one that the browser had ends."""
     before = cookie_of(_headers(request), logins.doors.cookie)
     if before:
         sessions.end(platform, before, source)
     answer = Response(status_code=303, headers={"Location": "/"})
-    _set_cookie(answer, logins.doors, "", sessions.open_(platform, actor), platform.logins.longest)
+    _set_cookie(answer, logins.doors, "", cookie, platform.logins.longest)
     _drop_cookie(answer, logins.doors, "login")
     _drop_cookie(answer, logins.doors, "form")
     return answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -13,16 +13,18 @@ from groundplane.services import audit
 from groundplane.services.access import Actor
 from groundplane.services.oidc import Claims
 from groundplane.services.platform import Platform, now
+from groundplane.services.sessions import LetIn
 from groundplane.services.teams import PLATFORM_TEAM
 from groundplane.services.users import end_credentials, free_name
 from groundplane.store import teams, users
 
+T = TypeVar("T")
 _GROUP_ROLE = "member"
 _ORIGIN = "oidc"
 
 
-def logged_in(platform: Platform, claims: Claims, source: str) -> Actor:
-    """Whom these claims let in. Raises Denied when the account is disabled, or the name is somebody else's.
+def logged_in(platform: Platform, claims: Claims, source: str, let_in: LetIn[T]) -> T:
+    """Lets in whose claims these are. Raises Denied when the account is disabled, or the name is somebody else's.
 
     An account that was made here beforehand, without a password, is whose login first has its name (and its e-mail,
     where it has one)."""
@@ -44,7 +46,7 @@ def logged_in(platform: Platform, claims: Claims, source: str) -> Actor:
             level=claims.level,
         )
         _join(platform, connection, row.id, who, claims.groups)
-        return who
+        return let_in(platform, connection, who)
 
 
 def _first(platform: Platform, connection: Connection, claims: Claims) -> Any:

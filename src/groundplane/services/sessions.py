@@ -5,7 +5,10 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import Connection
 
 from groundplane.model.errors import Denied, Unauthenticated
 from groundplane.services import audit, passwords
@@ -22,6 +25,11 @@ _EXACTNESS = 20
 _KEPT_SECONDS = 86400.0
 
 
+T = TypeVar("T")
+LetIn = Callable[[Platform, Connection, Actor], T]
+"""Gives what somebody who has logged in goes on with: a session, or a token."""
+
+
 class Session(NamedTuple):
     """csrf: what a page's form has to carry."""
 
@@ -29,9 +37,13 @@ class Session(NamedTuple):
     csrf: str
 
 
-def by_password(platform: Platform, name: str, password: str, source: str) -> Actor:
-    """Who logs in so. Raises Unauthenticated, with the same words and after the same time for a wrong password, an
-    account without one, a disabled and a locked one, and a name that nobody has."""
+def by_password(platform: Platform, name: str, password: str, source: str, let_in: LetIn[T]) -> T:
+    """Lets whoever logs in so in, in the transaction that finds the password right: a change of it ends what was given
+    before, and nothing is given for the old one afterwards.
+
+    Raises Unauthenticated, with the same words and after the same time for a wrong password, an account without one, a
+    disabled and a locked one, and a name that nobody has.
+    """
     with platform.database.read() as connection:
         row = users.by_name(connection, name)
     checked = row.password if row is not None else None
@@ -44,7 +56,8 @@ def by_password(platform: Platform, name: str, password: str, source: str) -> Ac
         right = right and row is not None and row.password == checked  # nobody has changed it meanwhile
         if row is not None and right and row.password and row.disabled_at is None and not locked:
             users.change(connection, row.id, {"failures": 0, "locked_until": None, "seen_at": at})
-            return Actor(row.name, row.kind, email=row.email, source=source, methods=_LOCAL_METHODS)
+            actor = Actor(row.name, row.kind, email=row.email, source=source, methods=_LOCAL_METHODS)
+            return let_in(platform, connection, actor)
         why = "locked" if locked else "wrong"
         if row is not None and not locked and not right:
             why = _failed(platform, connection, row, at)
@@ -69,18 +82,15 @@ def _failed(platform: Platform, connection: Any, row: Any, at: int) -> str:
     return "wrong, and locked from now on"
 
 
-def open_(platform: Platform, actor: Actor) -> str:
+def opened(platform: Platform, connection: Connection, actor: Actor) -> str:
     """A session of whoever has just logged in; the value of its cookie, told this once."""
     text, at = secrets.token_urlsafe(32), now()
-    with platform.database.write() as connection:
-        row = users.by_name(connection, actor.name)
-        if row is None or row.disabled_at is not None:
-            raise Denied(f"the user {actor.name!r} is disabled", hint="ask whoever runs this control plane")
-        methods = json.dumps(sorted(actor.methods))
-        sessions.add(connection, digest(platform.home, text), row.id, methods, actor.level, at)
-        audit.record(
-            platform, connection, actor, "session.create", audit.Person(actor.name), "done", login_facts(actor)
-        )
+    row = users.by_name(connection, actor.name)
+    if row is None or row.disabled_at is not None:
+        raise Denied(f"the user {actor.name!r} is disabled", hint="ask whoever runs this control plane")
+    methods = json.dumps(sorted(actor.methods))
+    sessions.add(connection, digest(platform.home, text), row.id, methods, actor.level, at)
+    audit.record(platform, connection, actor, "session.create", audit.Person(actor.name), "done", login_facts(actor))
     return text
 
 

@@ -76,14 +76,11 @@ def create(
         return _made(platform, connection, account, kept, seconds, actor.methods, actor.level, latest)
 
 
-def of_login(platform: Platform, actor: Actor) -> TokenDocument:
+def of_login(platform: Platform, connection: Connection, actor: Actor) -> TokenDocument:
     """The token of whoever has just logged in at the command line: it holds as long as a session can at most."""
-    with platform.database.write() as connection:
-        account = _account(connection, actor.name)
-        audit.record(
-            platform, connection, actor, "session.create", audit.Person(actor.name), "done", login_facts(actor)
-        )
-        return _made(platform, connection, account, None, platform.logins.longest, actor.methods, actor.level)
+    account = _account(connection, actor.name)
+    audit.record(platform, connection, actor, "session.create", audit.Person(actor.name), "done", login_facts(actor))
+    return _made(platform, connection, account, None, platform.logins.longest, actor.methods, actor.level)
 
 
 def listing(platform: Platform, actor: Actor) -> list[TokenDocument]:

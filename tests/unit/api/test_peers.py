@@ -15,6 +15,7 @@ from groundplane.services.access import Actor
 from groundplane.services.login_rules import LoginRules
 from groundplane.services.platform import Platform
 from groundplane.store.database import Database
+from tests.integration.accounts import session
 from tests.unit.api.asgi import Answer, Api
 
 OWNER = Actor("me", "owner")
@@ -109,7 +110,7 @@ def test_after_many_wrong_tokens_an_address_is_not_listened_to(api: Api, platfor
 
 
 def test_a_session_needs_the_word_of_a_page_to_change_anything(api: Api, platform: Platform) -> None:
-    cookie = sessions.open_(platform, Actor("alice"))
+    cookie = session(platform, Actor("alice"))
     headers = {"cookie": f"other=1; ground-session={cookie}"}
     assert api("GET", "/api/v1/whoami", headers=headers).json()["user"] == "alice"
     assert told(api("POST", DATA, {}, headers=headers)) == (403, "no_csrf")
@@ -121,7 +122,7 @@ def test_a_session_needs_the_word_of_a_page_to_change_anything(api: Api, platfor
 
 
 def test_over_tls_a_cookie_counts_only_with_its_prefix(platform: Platform) -> None:
-    cookie = sessions.open_(platform, Actor("alice"))
+    cookie = session(platform, Actor("alice"))
     api = made(platform, tls=True)
     assert api("GET", DATA, headers={"cookie": f"ground-session={cookie}"}).status == 401
     answer = api("GET", DATA, headers={"cookie": f"__Host-ground={cookie}"})
