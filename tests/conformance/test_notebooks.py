@@ -62,6 +62,32 @@ def test_results_and_streams_reach_the_log(python: Engine, tmp_path: Path) -> No
     assert finished.stderr == "err\n"
 
 
+SLOW = """
+import os, threading, time
+read, here = os.read, threading.get_ident()
+def late(number, size):
+    if threading.get_ident() != here:
+        time.sleep(0.4)
+    return read(number, size)
+os.read = late
+_ = os.system('echo first')
+"""
+"""A kernel that is late to read what child processes print, as on a busy machine."""
+
+
+@pytest.mark.parametrize("then", ["print('next')", "1 / 0", None])
+def test_what_a_child_prints_last_is_not_lost(python: Engine, tmp_path: Path, then: str | None) -> None:
+    last = "import subprocess\n_ = subprocess.run(['sh', '-c', 'echo child; echo of it >&2'])"
+    end = [last] if then is None else [last, then]
+    if then == "1 / 0":
+        end = [f"{last}\n{then}"]
+    finished, kept = run(python, tmp_path, SLOW, *end)
+    assert finished.stdout.split()[:2] == ["first", "child"]
+    assert "of it" in finished.stderr
+    printed = [line for output in kept["cells"][1]["outputs"] for line in output.get("text", [])]
+    assert sorted(printed) == ["child\n", "of it\n"]
+
+
 def test_tags(python: Engine, tmp_path: Path) -> None:
     tags = {0: ["raises-exception"], 1: ["skip-execution"], 2: ["parameters"]}
     finished, kept = run(

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from queue import Empty
 from typing import Any, BinaryIO
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
@@ -18,6 +19,21 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbclient.util import ensure_async
 
+_SETTLES_WITHIN = 10.0
+_SETTLE = """exec('''
+import array, fcntl, termios, time
+until = time.monotonic() + 1
+left = array.array("i", [0])
+for number in (1, 2):
+    try:
+        while not fcntl.ioctl(number, termios.FIONREAD, left) and left[0] and time.monotonic() < until:
+            time.sleep(0.001)
+    except OSError:
+        pass  # the notebook has put something else there
+time.sleep(0.001)  # who has read it passes it on
+''', {})"""
+"""Until ipykernel has read the pipes that it has made of the kernel's own streams; one who never stops to print is not
+waited for."""
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _FAILING_LINE = re.compile(r"^-+> (?P<line>\d+) (?P<source>.*)$", re.MULTILINE)
 
@@ -137,7 +153,9 @@ class Execution(NotebookClient):
         cell.outputs = []  # also in empty cells, which the kernel never sees
         try:
             await super().async_execute_cell(cell, cell_index, *args, **kwargs)
+            await self._settle(cell, cell_index)
         except CellExecutionError as problem:
+            await self._settle(cell, cell_index)
             raise _failed(cell) or CellFailed(0, problem.ename, plain(problem.evalue), "") from None
         failed = _failed(cell)
         if failed is None and self.language == "octave" and cell.source.strip():
@@ -145,6 +163,21 @@ class Execution(NotebookClient):
         if failed and "raises-exception" not in tags:
             raise failed
         return cell
+
+    async def _settle(self, cell: Any, cell_index: int) -> None:
+        """Takes what child processes printed in the cell and a busy ipykernel reads after it has said that it ended."""
+        if self.language != "python" or self.kc is None or not cell.source.strip():
+            return
+        asked = await ensure_async(self.kc.execute(_SETTLE, silent=True, store_history=False))
+        while True:
+            try:
+                msg = await ensure_async(self.kc.iopub_channel.get_msg(timeout=_SETTLES_WITHIN))
+            except Empty:
+                return  # whether it lives, the next cell finds out
+            if msg["msg_type"] == "stream":
+                self.process_message(msg, cell, cell_index)
+            elif msg["parent_header"].get("msg_id") == asked and msg["content"].get("execution_state") == "idle":
+                return
 
     async def _ask(self, code: str) -> str:
         """What the code prints; it stands nowhere in the notebook."""
