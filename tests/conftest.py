@@ -15,8 +15,10 @@ import pytest
 from tests import docker_engine as engines
 from tests.parts import require
 
-# A shell has what it starts in the background ignore Ctrl-C, and so would everything that a test starts.
+# A shell has what it starts in the background ignore Ctrl-C, `nohup` has it ignore SIGHUP, and so would everything that
+# a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -158,6 +159,55 @@ def test_it_cannot_change_the_host(bench: AgentBench, project: Path) -> None:
     assert answers.endswith(f"{confining.USER if os.geteuid() == 0 else os.geteuid()}\n")
 
 
+LIMITS = [Resources(), Resources(memory=64 << 20, cpus=1)]
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=["free", "limited"])
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "LD_AUDIT"])
+def test_its_variables_reach_nothing_before_it_is_confined(
+    bench: AgentBench, project: Path, name: str, limits: Resources
+) -> None:
+    """The loader tells of each program for which a library cannot be loaded: that is the work's own alone."""
+    env = {name: "/nonexistent/of-a-stranger.so", "PATH": os.defpath}
+    wanted = launch("echo begun", snapshot=bench.snapshot(project), confined=True, env=env, resources=limits)
+    told = bench.run(wanted)
+    assert told.stdout == "begun\n"
+    assert told.stderr.count("of-a-stranger.so") == 1, told.stderr
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=["free", "limited"])
+def test_no_program_of_its_own_is_started_with_more_rights(bench: AgentBench, project: Path, limits: Resources) -> None:
+    for name in ("setpriv", "taskset", "sh", "bwrap", "echo"):
+        (project / name).write_text("#!/bin/sh\ngrep CapEff /proc/self/status\n")
+        (project / name).chmod(0o755)
+    env = {"PATH": f".:{os.defpath}"}
+    command = Command(("/bin/sh", "-c", "setpriv; taskset; sh; bwrap"))
+    wanted = launch("", command=command, snapshot=bench.snapshot(project), confined=True, env=env, resources=limits)
+    told = bench.run(wanted)
+    assert told.stdout.splitlines() == ["CapEff:\t0000000000000000"] * 4, told
+
+
+def test_its_variables_are_what_they_were(bench: AgentBench, project: Path) -> None:
+    values = {
+        "QUOTED": 'it\'s "$HOME" `id` \\n $(id)',
+        "LINES": "one\ntwo\n\n",
+        "EMPTY": "",
+        "ODD": "\udcff\udcfe é",
+        "LONG": "x" * 5_000,
+        "HOME": "/tmp",
+        "PATH": os.defpath,
+    }
+    code = "import os, json; print(json.dumps(dict(os.environ)))"
+    command = Command(("/usr/bin/python3", "-c", code))
+    told = bench.run(launch("", command=command, snapshot=bench.snapshot(project), confined=True, env=values))
+    found = json.loads(told.stdout)
+    assert {name: found[name] for name in values} == values
+    more = found.keys() - values.keys()
+    assert more <= {"GROUND_ATTEMPT", "GROUND_FAKE", "TMPDIR", "PWD", "LC_CTYPE"}, more
+    ended = bench.run(launch("ls -l /proc/self/fd | grep -c memfd", snapshot=bench.snapshot(project), confined=True))
+    assert ended.stdout == "0\n", "the descriptor that handed them over is closed"
+
+
 def test_what_it_leaves_behind_leads_nowhere(bench: AgentBench, project: Path) -> None:
     """The agent reads a report and moves what was collected: links in their place lead out of the work's folders."""
     digest = bench.snapshot(project)
@@ -237,7 +287,8 @@ def test_a_user_without_rights_confines_too() -> None:
         "from groundplane.spi import confining; import os; "
         f"w = {str(work)!r}; assert confining.unavailable() == '', confining.unavailable(); "
         "p, a = confining.wrapped('/bin/sh', ['sh', '-c', 'cat ' + w + '/key; touch x; id -u; ls -A ' + w], "
-        "(w + '/tree', w + '/support'), w + '/support/tmp', w, network=False, gpus=False, cores=[]); os.execv(p, a)"
+        "(w + '/tree', w + '/support'), w + '/support/tmp', w, network=False, gpus=False, cores=[]); "
+        "os.dup2(os.memfd_create('variables', 0), confining.VARIABLES); os.execv(p, a)"
     )
     shutil.copytree(Path(confining.__file__).parent.parent, work / "groundplane")
     try:

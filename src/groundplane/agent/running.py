@@ -137,6 +137,7 @@ class Runner:
         """A new process: its pid, and where its stdout and stderr are read."""
         reads: list[int] = []
         writes: list[int] = []
+        handed: int | None = None
         if attempt.launch.confined:
             temporary, support = self._places.temporary(attempt.name), self._places.support(attempt.name)
             path, argv = confining.wrapped(
@@ -149,19 +150,21 @@ class Runner:
                 gpus=bool(attempt.gpus),
                 cores=attempt.cores,
             )
+            handed = _handed(env)
+            env = {"PATH": os.defpath, "GROUND_ATTEMPT": attempt.name}
         try:
             for _ in range(2):
                 reading, writing = os.pipe()
                 reads.append(reading)
                 writes.append(writing)
             groups = attempt.group.entries if attempt.group else ()
-            pid = spawn(path, argv, env, tree, (writes[0], writes[1]), groups=groups)
+            pid = spawn(path, argv, env, tree, (writes[0], writes[1]), groups=groups, handed=handed)
         except BaseException:
             for fd in reads:
                 os.close(fd)
             raise
         finally:
-            for fd in writes:
+            for fd in (*writes, *([] if handed is None else [handed])):
                 os.close(fd)
         if attempt.cores and not attempt.launch.confined:
             try:
@@ -330,6 +333,23 @@ class Runner:
         if attempt.alive:
             reason = timed_out(attempt.launch.resources.timeout or 0.0)
             self.stop(attempt, attempt.launch.grace, reason)
+
+
+def _handed(env: Mapping[str, str]) -> int:
+    """A descriptor with the variables of confined work, which no process has before it is confined. Raises
+    NotStarted."""
+    try:
+        content = confining.exports(env)
+    except ValueError as error:
+        raise NotStarted(126, Reason("start_failed", str(error))) from error
+    fd = os.memfd_create("variables")
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _group_exists(pid: int) -> bool:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Mapping, Sequence
 
 from groundplane.model.reasons import Fault, Reason
+from groundplane.spi.confining import VARIABLES
 
 _DEFAULT = (
     signal.SIGPIPE,
@@ -67,8 +68,10 @@ def spawn(
     *,
     stdin: str = "/dev/null",
     groups: Sequence[str] = (),
+    handed: int | None = None,
 ) -> int:
-    """The pid of the started process. `groups`: cgroup.procs files that it joins first. Raises NotStarted, OSError."""
+    """The pid of the started process. `groups`: cgroup.procs files that it joins first. handed: a descriptor that it
+    gets as `confining.VARIABLES`. Raises NotStarted, OSError."""
     if groups:
         argv = ["sh", "-c", _JOIN, str(len(groups)), *groups, path, *argv[1:]]
         path = "/bin/sh"
@@ -83,6 +86,7 @@ def spawn(
                 (os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, streams[0], 1),
                 (os.POSIX_SPAWN_DUP2, streams[1], 2),
+                *([] if handed is None else [(os.POSIX_SPAWN_DUP2, handed, VARIABLES)]),
             ],
             setsid=True,
             setsigmask=(),

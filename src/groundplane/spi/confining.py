@@ -11,13 +11,16 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from groundplane.spi import layout
 
 USER = 65534
 """User and group id of confined work where the agent is root; elsewhere it keeps the agent's, in a user namespace."""
+VARIABLES = 3
+"""The descriptor where confined work is handed its variables, as `exports` writes them."""
+_BEGINS = f'. /proc/self/fd/{VARIABLES}; exec {VARIABLES}<&-; exec "$@"'
 _PATIENCE = 3.0
 _SEEN = (*layout.PROGRAMS, "/lib", "/lib32", "/lib64", "/libx32", "/sys")
 # Not all of it: there may be somebody's keys among the rest, and without root the work has the agent's own user.
@@ -63,7 +66,9 @@ def wrapped(
     gpus: bool,
     cores: Sequence[int],
 ) -> tuple[str, list[str]]:
-    """The program and arguments that start `argv` (its program at `path`) confined.
+    """The program and arguments that start `argv` (its program at `path`) confined. They are to be started without the
+    work's variables, which they hand to it by `VARIABLES`: one such as LD_PRELOAD would have its code run before
+    anything confines it.
 
     folders: what it may write, at the paths that they have; the first is its current one. temporary: its `/tmp`.
     home: the platform's own folder, of which nothing else is to be seen. network: whether it has this host's, else it
@@ -82,13 +87,24 @@ def wrapped(
         words += ["--ro-bind", engine, engine]
     for folder in folders:
         words += ["--bind", folder, folder]
-    words += ["--chdir", folders[0], *_less(), path, *argv[1:]]
+    words += ["--chdir", folders[0], *_less(), "/bin/sh", "-c", _BEGINS, "sh", path, *argv[1:]]
     if cores:  # set before it starts: what it has started by then would have others
         import shutil
 
         words = ["taskset", "--cpu-list", ",".join(map(str, cores)), *words]
         program = shutil.which("taskset") or "taskset"
     return program, words
+
+
+def exports(variables: Mapping[str, str]) -> bytes:
+    """What a shell reads to have these variables, and none besides. Raises ValueError for a name that it cannot have,
+    and a NUL."""
+    import shlex
+
+    for name, value in variables.items():
+        if not name.isascii() or not name.isidentifier() or "\0" in value:
+            raise ValueError(f"the work can be given no variable {name!r}")
+    return b"".join(os.fsencode(f"export {name}={shlex.quote(value)}\n") for name, value in variables.items())
 
 
 def reader(argv: Sequence[str], given: Sequence[str], made: str, home: str, *, network: bool) -> list[str]:
