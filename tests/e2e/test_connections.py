@@ -88,8 +88,8 @@ def test_python_by_url_and_service_and_nothing_of_the_password_is_printed(
     assert printed.count(f"('{user}', 3)") == 2, printed
     assert f"postgresql://{user}:***@127.0.0.1:{database.port}/warehouse" in printed
     assert "Password = ***" in printed and f":{user}:***" in printed
-    for name in ("ODBCINI", "PGPASSFILE", "PGSERVICEFILE"):
-        assert f"{name} 0o400" in printed
+    for line in ("ODBCINI 0o600", "PGPASSFILE 0o400", "PGSERVICEFILE 0o400"):
+        assert line in printed
 
 
 @pytest.mark.parametrize("user", PASSWORDS)
@@ -113,6 +113,25 @@ def test_any_program_by_odbc(ground: Ground, database: Postgres) -> None:
     ground.write("ask.sh", "echo 'select name from visits where id = 1' | isql -b warehouse\n")
     project(ground, step("ask", "ask.sh", 'connections = ["warehouse"]'))
     assert "Åsa" in ground("run", ".").stdout
+
+
+def test_a_strangers_work_has_odbc_too(ground: Ground, database: Postgres) -> None:
+    """It is confined and no root, for whom alone unixODBC opens a data source's file that cannot be written."""
+    for part in ("bubblewrap", "odbc", "r"):
+        require(part)
+    connect(ground, database, "odbc")
+    address = ground("up", "--port", "0").stdout.split()[-1]
+    ground("users", "create", "ann")
+    ground("teams", "create", "cardio")
+    ground("teams", "add", "cardio", "ann", "--role", "member")
+    ground("projects", "create", "trial", "--team", "cardio")
+    ask = 'print(sqlQuery(odbcConnect("warehouse"), "select count(*) n from visits"))'
+    ground.write("ask.R", f"library(RODBC)\n{ask}\n")
+    ground.write("ask.sh", "id -u\necho 'select name from visits where id = 1' | isql -b warehouse\nRscript ask.R\n")
+    project(ground, step("ask", "ask.sh", 'connections = ["warehouse"]\nnetwork = true'))
+    hers = {"GROUND_URL": address, "GROUND_TOKEN": ground.json("tokens", "create", "--user", "ann")["token"]}
+    printed = ground("run", ".", **hers).stdout
+    assert printed.split()[0] != "0" and "Åsa" in printed and "1 3" in printed, printed
 
 
 def test_a_query_is_an_input_of_pspp(ground: Ground, database: Postgres) -> None:

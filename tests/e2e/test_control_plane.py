@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cli_ground import Ground, alive, until
+from tests.integration.agent_bench import agents_of
 
 
 @pytest.fixture
@@ -119,6 +120,16 @@ def test_a_next_one_waits_for_one_that_is_ending(ground: Ground) -> None:
         assert holder.stdout
         holder.stdout.readline()
         assert ground.json("status")["pid"] != holder.pid
+
+
+def test_with_the_work_its_agent_ends_though_other_backends_use_it(ground: Ground) -> None:
+    """They follow it too, and start it again where it has ended by itself."""
+    ground("up", "--port", "0")
+    ground("backends", "add", "large", "--driver", "fake")
+    ground("run", str(ground.write("a.sh", "true")), "--on", "large")
+    assert agents_of(ground.home)
+    ground("down", "--stop")
+    until(lambda: not agents_of(ground.home), "the agent to end")
 
 
 def test_a_home_with_a_long_name(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

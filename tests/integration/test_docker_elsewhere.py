@@ -57,16 +57,21 @@ def test_secrets_are_carried_too_for_the_work_alone_to_read(by_tcp: tuple[Daemon
     engine, ground = by_tcp
     argv = [BIN / "ground", "secrets", "set", "token"]
     subprocess.run(argv, env=ground.env, cwd=ground.work, input=b"it's \xe9 planted-4f1e\n", check=True)
-    ground.write("do.sh", 'printf %s "$TOKEN" | od -c | head -1; cat "a key"; stat -c "%a %u" "a key"; echo 1 > out\n')
+    ground.put_secret("password", "planted-4f1e")
+    ground("connections", "add", "warehouse", "postgresql://ann@127.0.0.1/db", "--password-secret", "password")
+    asked = 'printf %s "$TOKEN" | od -c | head -1; cat "a key"; stat -c "%a %u" "a key" "$PGPASSFILE" "$ODBCINI"'
+    ground.write("do.sh", f"{asked}; echo 1 > out\n")
     ground.write(
         "ground.toml",
         '[project]\nname = "p"\n[pipelines.p.steps.do]\nrun = "do.sh"\non = "docker"\noutputs = ["*"]\n'
-        'secrets = { TOKEN = "token", "a key" = "token" }\n',
+        'secrets = { TOKEN = "token", "a key" = "token" }\nconnections = ["warehouse"]\n',
     )
     done = ground("run", ".")
-    assert done.stdout == "0000000   i   t   '   s     351       p   l   a   n   t   e   d   -   4\n***\n400 1000\n"
+    value = "0000000   i   t   '   s     351       p   l   a   n   t   e   d   -   4"
+    assert done.stdout.splitlines() == [value, "***", "400 1000", "400 1000", "600 1000"]
     assert outputs(ground.json("runs", "show", "latest")) == {"out"}
-    until(lambda: not engine.call("GET", "/containers/json", {"all": 1}), "the container is gone")
+    engine.ended()
+    until(lambda: not engine.call("GET", "/volumes")["Volumes"], "the container's volume is gone, which goes after it")
     for path in engine.folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             assert b"planted-4f1e" not in path.read_bytes(), path

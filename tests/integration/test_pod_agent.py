@@ -503,11 +503,12 @@ def test_it_runs_where_nothing_but_python_is(made: Made, tmp_path: Path) -> None
 
 
 def test_secrets_are_files_while_it_runs_and_no_output(made: Made, store: pods.Store) -> None:
-    private = (PrivateFile("conf/key", "hunter2 \udcff\n"), PrivateFile("odbc.ini", "[w]\n", beside=True))
+    key = PrivateFile("conf/key", "hunter2 \udcff\n")
+    private = (key, PrivateFile("odbc.ini", "[w]\n", beside=True, writable=True))
     script = 'stat -c %a conf/key "$TMPDIR/../odbc.ini"; cat conf/key "$TMPDIR/../odbc.ini"; echo 1 >a'
     pod = made(script, private=private, redact=("hunter2",), outputs=("a", "conf"), env={"TOKEN": "hunter2"})
     told = pod.run()
-    assert told.output(0) == b"400\n400\n*** \xff\n[w]\n"
+    assert told.output(0) == b"400\n600\n*** \xff\n[w]\n"
     assert told.observation.missing == ("conf",)
     assert not (layout.tree(pod.home, pod.launch.attempt) / "conf" / "key").exists()
     assert b"hunter2" not in store.content["/result?secret"]

@@ -19,7 +19,7 @@ from tests.parts import require
 VALUE = bytes(range(256))
 SECRETS = (
     PrivateFile("conf/key", VALUE.decode(errors="surrogateescape")),
-    PrivateFile("odbc/odbc.ini", "[warehouse]\n", beside=True),
+    PrivateFile("odbc/odbc.ini", "[warehouse]\n", beside=True, writable=True),
 )
 SCRIPT = 'sha256sum < conf/key; stat -c %a conf/key "$SUPPORT/odbc/odbc.ini"; cat "$SUPPORT/odbc/odbc.ini"; echo > new'
 
@@ -46,7 +46,7 @@ def test_they_are_there_while_it_runs_and_no_output(bench: AgentBench, tmp_path:
     support = layout.support(bench.home, wanted.attempt)
     told = bench.run(_with(wanted, SUPPORT=str(support)))
     assert told.stderr == ""
-    assert told.stdout.split() == [hashlib.sha256(VALUE).hexdigest(), "-", "400", "400", "[warehouse]"]
+    assert told.stdout.split() == [hashlib.sha256(VALUE).hexdigest(), "-", "400", "600", "[warehouse]"]
     assert [output.name for output in told.outputs] == ["new"]
     tree = layout.tree(bench.home, wanted.attempt)
     assert not (tree / "conf" / "key").exists() and not (support / "odbc" / "odbc.ini").exists()

@@ -18,7 +18,6 @@ from groundplane.spi.launch import Launch, PrivateFile, StageIn
 
 _COPY_LIMIT = 2 * 1024**3
 _LINK_FROM = 64 * 1024
-_PRIVATE = 0o400
 
 Signature = tuple[int, int, int, int]
 """Size, mtime, inode and ctime of a file, as it was put there."""
@@ -112,8 +111,8 @@ class Stager:
         private = [_place_private(support if each.beside else tree, each) for each in launch.private]
         if launch.owner is not None:
             _give_all(launch, tree, support, staged)
-            for path in private:
-                os.chmod(path, _PRIVATE)  # what is given away may be written, and this must not
+            for path, each in zip(private, launch.private, strict=True):
+                os.chmod(path, each.mode)  # what is given away may be written, and most of these must not
         return staged
 
     def _copied_small(self, launch: Launch, snapshot: Snapshot, tree: str) -> Staged:
@@ -245,7 +244,7 @@ def prepare_place(tree: str, path: str) -> str:
 
 def _place_private(folder: str, each: PrivateFile) -> str:
     target = prepare_place(folder, each.path)
-    _write(target, each.text.encode(errors="surrogateescape"), _PRIVATE)
+    _write(target, each.text.encode(errors="surrogateescape"), each.mode)
     return target
 
 

@@ -40,7 +40,7 @@ def carry(engine: Engine, container: str, folders: Mapping[str, str], user: str)
 
 
 def _secrets(here: str) -> list[str]:
-    """What the agent has put there as a `PrivateFile`: nothing else has that mode."""
+    """What the agent has put there as a `PrivateFile` that is not writable: nothing else has that mode."""
     found = [Path(folder, name) for folder, _, files in os.walk(here) for name in files]
     private = [path for path in found if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) == _SECRET]
     return [f"./{path.relative_to(here)}" for path in private]

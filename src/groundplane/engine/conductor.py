@@ -20,7 +20,7 @@ from groundplane.services.limits import QUOTAS
 from groundplane.services.notices import WORK
 from groundplane.services.platform import Platform
 from groundplane.services.settling import Settled
-from groundplane.spi.driver import CanRunImages, Driver, RunsPipelines
+from groundplane.spi.driver import CanRunImages, CanStop, Driver, RunsPipelines
 from groundplane.spi.launch import Launch, Observation, Phase
 
 log = logging.getLogger(__name__)
@@ -88,13 +88,17 @@ class Conductor:
         self._licence_servers.close()
         for thread in self._threads:  # both: a lease that is renewed after it was left would be waited for
             thread.join(timeout=10)
+        last = [link for link in self._links.values() if isinstance(link.driver, CanStop)]
+        for link in self._links.values():
+            if link not in last:
+                link.close()  # one that still follows an agent would start the next one when that ends
         try:
             if self._platform.end_agents:
                 status.end_agents(self._platform)
             leases.leave(self._platform)
         except (GroundError, DBAPIError) as error:  # the lease ends by itself
             log.warning("not ended in good order error=%s", error)
-        for link in self._links.values():
+        for link in last:
             link.close()
 
     # --- from other threads -------------------------------------------------------------------------------------

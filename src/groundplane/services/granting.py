@@ -80,4 +80,5 @@ def _files(databases: Sequence[Opened]) -> list[PrivateFile]:
         _SERVICES: "".join(idioms.service(each.name, each.target) for each in databases),
         _PASSWORDS: "".join(passwords),
     }
-    return [PrivateFile(path, text, beside=True) for path, text in texts.items()]
+    # unixODBC opens its file for writing before it reads it, and finds no data source where it may not.
+    return [PrivateFile(path, text, beside=True, writable=path == _ODBC) for path, text in texts.items()]

@@ -32,14 +32,21 @@ class StageIn:
 
 @dataclass(frozen=True, slots=True)
 class PrivateFile:
-    """A file of mode 0400 that is there while the work runs: never an output, deleted when it has ended.
+    """A file of its owner's alone that is there while the work runs: never an output, deleted when it has ended.
 
     path: relative to the working copy; beside: to the support folder. text: bytes that are no UTF-8 as surrogates.
+    writable: for programs that open it no other way.
     """
 
     path: str
     text: str
     beside: bool = False
+    writable: bool = False
+
+    @property
+    def mode(self) -> int:
+        """Its permissions."""
+        return 0o600 if self.writable else 0o400
 
 
 @dataclass(frozen=True, slots=True)
