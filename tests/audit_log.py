@@ -131,7 +131,8 @@ def close_gap(connection: Connection) -> None:
 def insert_one(connection: Connection) -> None:
     shift(connection, 2, 1)
     row = dict(connection.execute(select(events).where(events.c.number == 1)).mappings().one())
-    row |= {"id": 1000, "uid": "forged", "number": 2, "leaf": row["leaf"].replace("run-1", "forged")}
+    leaf = row["leaf"].replace("run-1", "forged").replace(row["uid"], "forged")
+    row |= {"id": 1000, "uid": "forged", "number": 2, "leaf": leaf}
     row["hash"] = sha256(b"\0" + row["leaf"].encode()).digest()
     connection.execute(insert(events), row)
 

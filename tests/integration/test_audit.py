@@ -31,6 +31,7 @@ from groundplane.services.audit import (
     log,
     people,
     record,
+    recording,
     retention,
     tell,
     verifying,
@@ -410,9 +411,9 @@ def test_a_log_of_many_pages_is_whole(platform: Platform, monkeypatch: pytest.Mo
 def test_retention_drops_what_is_old_and_the_log_still_verifies(
     platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = grow(platform, 4, "old")
-    with platform.database.write() as connection:
-        connection.execute(events.update().values(at=now() - 400 * DAY))
+    with monkeypatch.context() as long_ago:
+        long_ago.setattr(recording, "now", lambda: now() - 400 * DAY)
+        old = grow(platform, 4, "old")
     new = grow(platform, 2, "new")
     assert retention.expire(platform) == 0, "for ever, unless it is set"
     platform.audit_retention = 365.0

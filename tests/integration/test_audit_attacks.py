@@ -5,16 +5,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, select
 
-from groundplane.services.audit import log, tell, verifying
+from groundplane.model.errors import Unavailable
+from groundplane.services.access import Actor
+from groundplane.services.audit import erasing, log, retention, tell, verifying, views
 from groundplane.services.audit.signing import signer
 from groundplane.services.platform import Platform
-from groundplane.store.audit_tables import audit_log, events
+from groundplane.store.audit_tables import audit_log, events, people
 from tests import audit_log as attacks
-from tests.audit_log import ADA, READER, dump, grow, hash_again, platform_on, restore, sign_again, verify, verify_alone
+from tests.audit_log import (
+    ADA,
+    READER,
+    dump,
+    grow,
+    hash_again,
+    leaves,
+    platform_on,
+    restore,
+    sign_again,
+    verify,
+    verify_alone,
+)
 
 SIZE = 9
 """Five events, and four more after a checkpoint."""
@@ -80,6 +95,137 @@ def test_a_change_in_the_database_is_named_without_any_checkpoint(
     assert "event" in done.stderr or "events" in done.stderr
 
 
+# --- what stands beside the leaf --------------------------------------------------------------------------------------
+
+COLUMNS = {
+    "time": {"at": events.c.at + 1_000_000},
+    "action": {"action": "run.see"},
+    "outcome": {"outcome": "denied"},
+    "actor": {"person": "01800000-0000-7000-8000-000000000000"},
+    "actor, to nobody": {"person": None},
+    "id": {"uid": "01800000-0000-7000-8000-000000000000"},
+    "action, with the rest of it": {"action": events.c.action + '","actor":"x'},
+}
+
+
+@pytest.mark.parametrize("values", COLUMNS.values(), ids=COLUMNS)
+def test_a_column_that_is_not_what_the_log_says_is_found(platform: Platform, values: dict[str, Any]) -> None:
+    note = grow(platform, 5)
+    [column] = values
+    named = {"at": "time", "uid": "id", "person": "actor"}.get(column, column)
+    with platform.database.write() as connection:
+        connection.execute(events.update().where(events.c.number == 3).values(values))
+    found = verify(platform, note)
+    assert (found["ok"], found["number"], found["id"]) == (False, 3, uid(platform, 3)), found
+    assert f"its {named} in the database's columns is not that of the log" in found["message"]
+
+
+def test_every_column_is_compared_or_chooses_nothing() -> None:
+    compared = {"uid", "leaf", "number", "hash", "mark", "at", "action", "outcome", "person"}
+    assert {column.name for column in events.columns} - compared == {"id"}, (
+        "compare it in entries.py, and edit it above"
+    )
+
+
+def test_lists_go_by_the_log_whatever_the_key_of_a_row_is(platform: Platform) -> None:
+    grow(platform, 5)
+    before = [event["number"] for event in views.listing(platform, READER, 5, None)["events"]]
+    for key in (-7, 2**62):
+        with platform.database.write() as connection:
+            connection.execute(events.update().where(events.c.number == 3).values(id=key))
+        found, cursor = [], None
+        while len(found) < 5:
+            page = views.listing(platform, READER, 1, cursor)
+            found += [event["number"] for event in page["events"]]
+            cursor = page["next"]
+        assert found == before == [4, 3, 2, 1, 0] and cursor is None
+
+
+def test_an_event_below_the_log_is_found(platform: Platform) -> None:
+    note = grow(platform, 3)
+    with platform.database.write() as connection:
+        row = dict(connection.execute(select(events).where(events.c.number == 1)).mappings().one())
+        connection.execute(events.insert().values({**row, "id": 900, "uid": "forged", "number": -1}))
+    found = verify(platform, note)
+    assert (found["ok"], found["id"]) == (False, "forged") and "the number -1" in found["message"]
+
+
+def test_an_older_head_put_back_is_found(platform: Platform) -> None:
+    grow(platform, 3)
+    with platform.database.read() as connection:
+        old = dict(connection.execute(select(audit_log)).mappings().one())
+    note = grow(platform, 2)
+    with platform.database.write() as connection:
+        connection.execute(audit_log.update().values(old))
+    found = verify(platform, note)
+    assert not found["ok"] and "the log's head was changed: it is of 3 events, and the log has 5" in found["message"]
+    tell(platform, ADA, "run.submit", "later")
+    with pytest.raises(Unavailable, match="it is an older one, of 3 events"):
+        log.integrate(platform)
+    assert not verify(platform, note)["ok"]
+
+
+def test_retention_drops_nothing_of_a_log_that_was_changed(platform: Platform) -> None:
+    note = grow(platform, 3)
+    with platform.database.write() as connection:
+        connection.execute(events.update().where(events.c.number < 2).values(at=1))
+    platform.audit_retention = 365.0
+    with pytest.raises(Unavailable, match=r"event 0 .* was changed: its time"):
+        retention.expire(platform)
+    assert len(leaves(platform)) == 3 and None not in leaves(platform)
+    assert verify(platform, note)["number"] == 0
+
+
+BEN = Actor("ben@lab", source="10.0.0.8")
+
+
+def names_swapped(connection: Connection) -> None:
+    for old, new in (("ada@lab", "x"), ("ben@lab", "ada@lab"), ("x", "ben@lab")):
+        connection.execute(people.update().where(people.c.name == old).values(name=new))
+
+
+def name_of_nobody(connection: Connection) -> None:
+    connection.execute(people.update().where(people.c.name == "ada@lab").values(name="eve@lab"))
+
+
+def key_of_another_home(connection: Connection) -> None:
+    connection.execute(people.update().where(people.c.name == "ada@lab").values(under="0" * 16))
+
+
+def key_damaged(connection: Connection) -> None:
+    connection.execute(people.update().where(people.c.name == "ada@lab").values(sealed=b"k" * 60))
+
+
+def key_gone(connection: Connection) -> None:
+    connection.execute(people.delete().where(people.c.name == "ada@lab"))
+
+
+@pytest.mark.parametrize("change", [names_swapped, name_of_nobody, key_of_another_home, key_damaged, key_gone])
+def test_who_acted_cannot_be_called_otherwise(platform: Platform, change: Callable[[Connection], None]) -> None:
+    tell(platform, BEN, "run.submit", "first")
+    note = grow(platform, 3)
+    with platform.database.write() as connection:
+        change(connection)
+    found = verify(platform, note)
+    number = 0 if change is names_swapped else 1
+    assert (found["ok"], found["number"], found["id"]) == (False, number, uid(platform, number)), found
+    told = "no erasure told of it" if change is key_gone else "not whom the table of people says"
+    assert told in found["message"]
+
+
+def test_who_was_forgotten_is_no_finding(platform: Platform) -> None:
+    grow(platform, 2)
+    erasing.forget(platform, READER, ADA.name)
+    note = grow(platform, 2)
+    assert verify(platform, note)["ok"]
+    with platform.database.write() as connection:
+        key_gone(connection)
+    assert verify(platform, note)["number"] == 3, "the key that was made since"
+
+
+# --- with the keys ----------------------------------------------------------------------------------------------------
+
+
 def log_head(platform: Platform) -> str:
     with platform.database.read() as connection:
         return connection.execute(select(audit_log.c.note)).scalar_one()
@@ -109,9 +255,13 @@ def test_who_has_the_keys_is_found_by_checkpoints_kept_elsewhere(
     done = verify_alone(platform, tmp_path, old, new)
     assert done.returncode == 1
     if change is attacks.truncate:
-        assert "the log has 7 events" in done.stderr and "9" in done.stderr
+        assert "the log has 7 events" in done.stderr and "over 9" in done.stderr
+        assert "2 are missing, at its end or anywhere from event 5 on" in done.stderr
     else:
-        assert f"the log agrees up to size {agreed}" in done.stderr
+        known = f": the first {agreed} are as signed, and" if agreed else ": at least one was changed"
+        assert known in done.stderr
+        last = 8 if agreed else 4
+        assert f"from event {agreed} ({uid(platform, agreed)}) to event {last}. Checkpoints" in done.stderr
 
 
 def test_a_database_rolled_back_is_found(platform: Platform, tmp_path: Path) -> None:
@@ -124,6 +274,7 @@ def test_a_database_rolled_back_is_found(platform: Platform, tmp_path: Path) -> 
         assert "the log has 5 events, and 9 were signed" in found["message"]
     done = verify_alone(platform, tmp_path, note)
     assert done.returncode == 1 and "the log has 5 events" in done.stderr and "over 9" in done.stderr
+    assert "4 are missing, at its end or anywhere from event 0 on" in done.stderr
 
 
 def test_signing_on_after_a_roll_back_is_found(platform: Platform, tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ def test_a_rule_keeps_a_step_from_starting_and_is_named_everywhere(ground: Groun
     policies.remove(ground.platform, ME, "mine")
     assert ground.run(TWO, uid=uid).state == "succeeded"
     assert policies.explain(ground.platform, ME, uid)["outcome"] == "allowed"
+    found = policies.explain(ground.platform, ME, str(event["id"]))
+    assert (found["outcome"], found["steps"][0]["rule"]) == ("denied", "few-gpus"), "what was decided then"
 
 
 def test_one_decision_for_all_tasks_of_a_fan_out(plane: Ground, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -403,6 +403,20 @@ def test_lists_go_by_the_servers_sequence_and_by_cursor(ground: Ground) -> None:
     assert ground.show("latest").id == made[-1]
 
 
+def test_runs_that_come_in_between_change_no_page(ground: Ground) -> None:
+    made = [ground.run(step("a")).id for _ in range(5)]
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = runs.listing(ground.platform, ME, None, 2, cursor)
+        seen += [run.id for run in page.runs]
+        if (cursor := page.next) is None:
+            break
+        assert cursor == page.runs[-1].id
+        ground.run(step("a"))
+    assert seen == made[::-1]
+
+
 @pytest.mark.parametrize(
     ("state", "limit", "cursor", "named"),
     [("done", 1, None, "succeeded"), (None, 0, None, "1 and"), (None, 1001, None, "1 and"), (None, 1, "x", "next"),

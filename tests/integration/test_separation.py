@@ -125,6 +125,10 @@ def test_pages_go_on_past_what_is_not_seen(world: World) -> None:
         seen += [run.id for run in page.runs]
         cursor = page.next
     assert seen == found[::-1]
+    for theirs in (world.start(world.fay, THEIRS), "01800000-0000-7000-8000-000000000000", "1", ""):
+        answer = world.api.of(world.ana, "GET", f"/runs?limit=1&cursor={theirs}")
+        assert (answer.status, answer.json()["code"]) == (422, "invalid"), "others' and nobody's alike"
+        assert answer.json()["detail"] == f"{theirs!r} is no cursor"
     assert world.api.of(world.ana, "GET", "/runs/latest").json()["id"] == found[-1]
 
 

@@ -27,8 +27,9 @@ which root the log had at which size:
     — groundplane/0123456789abcdef Zm9v…    signature (https://c2sp.org/signed-note)
 
 This program hashes every line again and compares the root at the size of each checkpoint. An event that was edited,
-deleted, inserted or moved, anywhere below that size, gives another root. Events behind the last checkpoint are covered
-by none: take a newer checkpoint to have them covered.
+deleted, inserted or moved, anywhere below that size, gives another root. A root tells that, and not which event it was:
+that lies between the largest checkpoint that agrees and the smallest that does not, so more checkpoints tell it more
+closely. Events behind the last checkpoint are covered by none: take a newer checkpoint to have them covered.
 
 Two kinds of lines are not entries themselves:
 
@@ -187,19 +188,15 @@ def walk(path: str, checkpoints: list[Checkpoint], tell: Callable[[str], object]
     """Hashes the whole log; raises Wrong at the first checkpoint that it differs from. Gives size and dropped count."""
     tree, dropped, agreed = Tree(), 0, 0
     pending = sorted(checkpoints, key=lambda each: each.size)
-    first: bytes | None = None  # the line behind the last checkpoint that agreed: what differs lies there or later
+    first = b""  # the line behind the last checkpoint that agreed: what differs lies there or later
 
     def compare() -> None:
         nonlocal agreed, first
         while pending and pending[0].size == tree.size:
             each = pending.pop(0)
             if tree.root() != each.root:
-                begin = f"event {agreed} ({identity(first)})" if first is not None else "its beginning"
-                raise Wrong(
-                    f"the first {each.size} events are not those of {each.where}: "
-                    f"the log agrees up to size {agreed}, and differs from {begin} on"
-                )
-            agreed, first = each.size, None
+                raise Wrong(differing(each, agreed, identity(first)))
+            agreed, first = each.size, b""
             tell(f"size {each.size}: as {each.where} says")
 
     compare()
@@ -207,7 +204,7 @@ def walk(path: str, checkpoints: list[Checkpoint], tell: Callable[[str], object]
         for line in log:
             if line.endswith(b"\n"):
                 line = line[:-1]
-            if first is None:
+            if tree.size == agreed:
                 first = line
             hashed, bare = leaf_hash(line, tree.size)
             if bare:
@@ -218,11 +215,33 @@ def walk(path: str, checkpoints: list[Checkpoint], tell: Callable[[str], object]
             if pending and pending[0].size == tree.size:
                 compare()
     if pending:
-        raise Wrong(
-            f"the log has {tree.size} events, and {pending[0].where} was signed over {pending[0].size}: "
-            f"events {tree.size} to {pending[0].size - 1} are missing"
-        )
+        raise Wrong(missing(pending[0], agreed, tree.size))
     return tree.size, dropped
+
+
+def differing(checkpoint: Checkpoint, agreed: int, first: str) -> str:
+    """What is known of a log that has another root than the checkpoint. agreed: the size up to which it is as another
+    one says, 0 for none. first: the id of the event behind."""
+    size, where = checkpoint.size, checkpoint.where
+    if size == 0:
+        return f"{where} was signed over no events, and its root is not that of an empty log"
+    told = f"the first {size} events are not those of {where}"
+    told += f": the first {agreed} are as signed, and " if agreed else ": "
+    if size == agreed + 1:
+        return told + f"event {agreed} ({first}) is not the one that was signed"
+    return (
+        f"{told}at least one was changed, inserted, deleted or moved somewhere from event {agreed} ({first}) to event "
+        f"{size - 1}. Checkpoints of sizes between {agreed} and {size} tell where more closely; `ground audit verify` "
+        f"on the server names the event, if the server's log was changed and not this file alone"
+    )
+
+
+def missing(checkpoint: Checkpoint, agreed: int, size: int) -> str:
+    """What is known of a log that is shorter than the checkpoint."""
+    told = f"the log has {size} events, and {checkpoint.where} was signed over {checkpoint.size}: "
+    if agreed == size:
+        return told + f"all that follow are missing, events {size} to {checkpoint.size - 1}"
+    return told + f"{checkpoint.size - size} are missing, at its end or anywhere from event {agreed} on"
 
 
 def two_roots(checkpoints: list[Checkpoint]) -> None:

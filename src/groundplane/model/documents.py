@@ -106,7 +106,7 @@ class ProgressDocument:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """Newest first. `next` is the cursor of the following page, or None."""
+    """Newest first. `next` is the cursor of the following page, the id of this one's last run, or None."""
 
     runs: tuple[RunDocument, ...]
     next: str | None

@@ -91,6 +91,8 @@ def explain(platform: Platform, actor: Actor, ref: str) -> dict[str, Any]:
         event = views.find(platform, connection, ref) if decided is None else None
         if event is not None and event["action"] in _LAUNCHES:
             decided = policies.decision(connection, event["object"])
+            if decided is not None and (decided.outcome == "denied") != (event["outcome"] == "denied"):
+                decided = None  # that of another try at the same id; what the event says is signed
         body: dict[str, Any] = json.loads(decided.body) if decided is not None else {}
         on = Resource("policy", ref, body["team"] if body else PLATFORM_TEAM)
         asked = body.get("principal", {}).get("name") if event is None else event["actor"]

@@ -117,18 +117,22 @@ def check_task(platform: Platform, run_id: str, name: str) -> None:
 
 
 def listing(platform: Platform, actor: Actor, state: str | None, limit: int, cursor: str | None) -> RunPage:
-    """Newest first, those that the actor may see; `cursor` is a former page's `next`."""
+    """Newest first, those that the actor may see; `cursor` is a former page's `next`, the id of its last run. Raises
+    Invalid for one that is none, or that of a run that the actor may not see."""
     if state is not None and state not in set(State):
         raise Invalid(f"there is no state {state!r}", hint=f"the states are: {', '.join(State)}")
-    below = pages.below(limit, cursor)
+    pages.check(limit)
     with platform.database.read() as connection:
         sight = visibility.Sight(platform, connection, actor)
-        rows = list(islice(sight.listed(state, below, limit + 1), limit + 1))
+        last = None if cursor is None else sight.by_id(cursor)
+        if cursor is not None and last is None:
+            raise pages.no_cursor(cursor)
+        rows = list(islice(sight.listed(state, None if last is None else last.id, limit + 1), limit + 1))
         documents = tuple(
             views.run(platform, connection, row, sight.sees, whole=False, data=sight.may(visibility.DATA, row))
             for row in rows[:limit]
         )
-    return RunPage(documents, str(rows[limit - 1].id) if len(rows) > limit else None)
+    return RunPage(documents, rows[limit - 1].uid if len(rows) > limit else None)
 
 
 def cancel(platform: Platform, actor: Actor, ref: str) -> RunDocument:

@@ -60,18 +60,21 @@ class Sight:
         connection = self._connection
         if ref == "latest":
             return next(self.listed(None, None, 1), None)
-        if not ref.isprintable():  # no id has what not every database takes
-            return None
-        row = runs.by_uid(connection, ref)
-        if self.sees(row or _Nobody()) and row is not None:
+        row = self.by_id(ref)
+        if row is not None or not ref or len(ref) >= _WHOLE or not ref.isprintable():
             return row
-        if not ref or len(ref) >= _WHOLE:
-            return None
         found = [row for row in runs.by_prefix(connection, ref, self.visible) if self.sees(row)]
         if len(found) > 1:
             several = ", ".join(row.uid for row in found[:_SHOWN])
             raise NotFound(f"{len(found)} or more runs begin with {ref!r}", hint=f"write more of it: {several}")
         return found[0] if found else None
+
+    def by_id(self, uid: str) -> Any | None:
+        """The run of that id; None when there is none to be seen."""
+        if not uid.isprintable():  # no id has what not every database takes
+            return None
+        row = runs.by_uid(self._connection, uid)
+        return row if self.sees(row or _Nobody()) else None
 
     def listed(self, state: str | None, below: int | None, limit: int) -> Iterator[Any]:
         """Newest first, those below the key `below`. limit: how many are wanted, about."""

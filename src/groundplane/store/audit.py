@@ -47,31 +47,41 @@ def enter(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def numbered(connection: Connection, start: int, limit: int) -> Sequence[Any]:
-    """Entries of the log from that number on: number uid leaf hash mark."""
+    """Entries of the log from that number on: number uid leaf hash mark at action outcome person."""
     return connection.execute(_entries(start, limit)).all()
 
 
-def entries(connection: Connection, start: int, limit: int) -> Sequence[tuple[int, str, Any, bytes, bytes]]:
+def entries(connection: Connection, start: int, limit: int) -> Sequence[Any]:
     """The same for who reads all of them: as the driver gives them, at two thirds of the cost."""
     cursor: Any = connection.execute(_entries(start, limit)).cursor
     return cursor.fetchall()
 
 
 def page(
-    connection: Connection, below: int | None, limit: int, *, action: str | None, outcome: str | None,
+    connection: Connection, after: Any | None, limit: int, *, action: str | None, outcome: str | None,
     people: Sequence[str] | None,
 ) -> Sequence[Any]:  # fmt: skip
-    """Newest first, by keyset: id number uid leaf hash. Those whose leaf retention has dropped are left out."""
-    query = select(events).where(events.c.leaf.is_not(None)).order_by(events.c.id.desc()).limit(limit)
+    """Newest first, from behind that row on: id number uid leaf hash. First those that wait for their place, then in
+    the order of the log. Those whose leaf retention has dropped are left out."""
+    query = select(events).where(events.c.leaf.is_not(None))
     if action is not None:
         query = query.where(events.c.action == action)
     if outcome is not None:
         query = query.where(events.c.outcome == outcome)
     if people is not None:
         query = query.where(events.c.person.in_(people))
-    if below is not None:
-        query = query.where(events.c.id < below)
-    return connection.execute(query).all()
+    waiting = query.where(_IS_WAITING).order_by(events.c.id.desc())
+    placed = query.where(events.c.number.is_not(None)).order_by(events.c.number.desc())
+    found: list[Any] = []
+    if after is not None and after.number is not None:
+        placed = placed.where(events.c.number < after.number)
+    else:
+        if after is not None:
+            waiting = waiting.where(events.c.id < after.id)
+        found += connection.execute(waiting.limit(limit)).all()
+    if len(found) < limit:
+        found += connection.execute(placed.limit(limit - len(found))).all()
+    return found
 
 
 def by_uid(connection: Connection, uid: str) -> Any | None:
@@ -173,6 +183,11 @@ def people_of(connection: Connection, uids: Sequence[str]) -> Sequence[Any]:
     return connection.execute(select(people).where(people.c.uid.in_(uids))).all()
 
 
+def everybody(connection: Connection) -> Sequence[Any]:
+    """Everybody's keys: name under uid sealed."""
+    return connection.execute(select(people)).all()
+
+
 def uids_of(connection: Connection, name: str) -> Sequence[str]:
     """What stands for the person in events."""
     return connection.execute(select(people.c.uid).where(people.c.name == name).order_by(people.c.uid)).scalars().all()
@@ -189,5 +204,8 @@ def forget_person(connection: Connection, name: str) -> None:
 
 
 def _entries(start: int, limit: int) -> Executable:
-    query = select(events.c.number, events.c.uid, events.c.leaf, events.c.hash, events.c.mark)
+    query = select(
+        events.c.number, events.c.uid, events.c.leaf, events.c.hash, events.c.mark,
+        events.c.at, events.c.action, events.c.outcome, events.c.person,
+    )  # fmt: skip
     return query.where(events.c.number >= start).order_by(events.c.number).limit(limit)

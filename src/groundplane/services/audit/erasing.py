@@ -8,6 +8,7 @@ import secrets
 from groundplane.model.errors import Conflict, NotFound
 from groundplane.services import gate
 from groundplane.services.access import Actor
+from groundplane.services.audit.people import FORGET
 from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform
 from groundplane.services.users import FORGOTTEN
@@ -35,7 +36,7 @@ def forget(platform: Platform, actor: Actor, name: str) -> None:
         )
     instead = FORGOTTEN + secrets.token_hex(6)
     object_ = uids[0] if uids else instead
-    with gate.change(platform, actor, "audit.forget", object_, people=list(uids)) as connection:
+    with gate.change(platform, actor, FORGET, object_, people=list(uids)) as connection:
         audit.forget_person(connection, name)
         people.rename(connection, name, instead)
     platform.database.scrub()

@@ -90,6 +90,11 @@ def _integrate(platform: Platform, connection: Connection, in_turn: bool) -> int
             return 0
         audit.hold(connection, platform.holder, at + round(LEASE * 1e6))
     tree = _signed(mine, connection, state)
+    if audit.by_number(connection, tree.size) is not None:
+        raise Unavailable(
+            f"the audit log's head was changed: it is an older one, of {tree.size} events, and there are more",
+            hint="ground audit verify",
+        )
     entries: list[dict[str, Any]] = []
     above, first = 0, tree.size == 0
     while first or len(entries) < _BATCH:

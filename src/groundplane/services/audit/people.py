@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
 _SEALED = re.compile(r"sealed:([0-9a-f-]{36}):([A-Za-z0-9_-]+=*)")
+FORGET = "audit.forget"
+"""The action of an erasure; its event tells in `people` what stood for the person."""
 FORGOTTEN = "(forgotten)"
 UNREADABLE = "(sealed under another home's key)"
 
@@ -97,16 +99,34 @@ class Opening:
         return value if found is None else self._text(event, place, found)
 
     def _text(self, event: str, place: str, found: re.Match[str]) -> str:
-        from cryptography.exceptions import InvalidTag
-
         key = self._keys.get(found[1])
         if key is None:
             return UNREADABLE if found[1] in self._others else FORGOTTEN
-        try:
-            data = urlsafe_b64decode(found[2])
-            return key.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], f"{event} {place}".encode()).decode()
-        except (InvalidTag, ValueError):
-            return found[0]  # somebody's own words that only look like it
+        text = _opened(key, event, place, found)
+        return found[0] if text is None else text  # somebody's own words that only look like it
+
+
+def is_named_so(home: Path, row: Any, event: str, sealed: str) -> bool:
+    """Whether the person of that row, by its key and name, is the actor whose name is sealed in the event."""
+    found = _SEALED.fullmatch(sealed)
+    if row.under != _name_of_key(home) or found is None or found[1] != row.uid:
+        return False
+    try:
+        key = _unwrap(home, row.uid, row.sealed)
+    except Unavailable:
+        return False
+    return _opened(key, event, "actor", found) == row.name
+
+
+def _opened(key: AESGCM, event: str, place: str, sealed: re.Match[str]) -> str | None:
+    """The text at that place of the event; None when the key does not open it."""
+    from cryptography.exceptions import InvalidTag
+
+    try:
+        data = urlsafe_b64decode(sealed[2])
+        return key.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], f"{event} {place}".encode()).decode()
+    except (InvalidTag, ValueError):
+        return None
 
 
 def _name_of_key(home: Path) -> str:

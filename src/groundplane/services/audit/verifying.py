@@ -1,11 +1,12 @@
-"""Whether anybody changed the log: every entry is hashed again, and compared with every checkpoint that is known."""
+"""Whether anybody changed the log: every entry is hashed again, and compared with its row, with every checkpoint that
+is known, and with the names that people's keys stand for."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
@@ -14,13 +15,15 @@ from groundplane.model.errors import GroundError
 from groundplane.model.merkle import Tree
 from groundplane.services import gate
 from groundplane.services.access import Actor
-from groundplane.services.audit import log, retention, witness
+from groundplane.services.audit import entries, log, people, retention, witness
 from groundplane.services.audit.signing import Signer, signer
 from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform, iso
 from groundplane.store import audit
 
 _PAGE = 5000
+_LOWEST = -(2**63)
+_FORGET = f'{{"action":"{people.FORGET}",'
 _TELL_EVERY = 2.0
 _STALLED_MICROSECONDS = 10_000_000
 
@@ -47,13 +50,16 @@ class _Head:
 @dataclass(slots=True)
 class _Walk:
     """What was seen so far. wanted: sizes whose roots are asked for, ascending. bare: entries at the log's beginning
-    of which only the hash is left. allowed: below which number retention has told that it drops."""
+    of which only the hash is left. allowed: below which number retention has told that it drops. actors: what stands
+    for each who acted, with the first event of theirs. forgotten: the same of those of whom an erasure told."""
 
     wanted: list[int]
     tree: Tree = field(default_factory=Tree)
     roots: dict[int, bytes] = field(default_factory=dict[int, bytes])
     bare: int = 0
     allowed: int = 0
+    actors: dict[str, tuple[int, str, str]] = field(default_factory=dict[str, tuple[int, str, str]])
+    forgotten: set[str] = field(default_factory=set[str])
 
 
 def verify(
@@ -65,6 +71,8 @@ def verify(
     given: checkpoints kept elsewhere, by a name for them. Those that the witness has count too.
     """
     gate.require(platform, actor, "audit.verify", Resource("audit"))
+    with platform.database.read() as connection:
+        known = audit.everybody(connection)  # before: whose erasure comes later is still among them
     stalled = _integrate(platform)
     with platform.database.read() as connection:
         state = audit.log(connection)
@@ -72,6 +80,8 @@ def verify(
     compared: list[_Head] = []
     try:
         walk = _examine(platform, state, given, compared, progress)
+        if not stalled:  # else erasures may wait for their place, too
+            _compare_people(platform, walk, known)
     except _Found as found:
         return _verdict(str(found), size, compared, found)
     if stalled:
@@ -111,13 +121,15 @@ def _examine(
     compared += _kept(platform)
     compared.sort(key=lambda each: each.size)
     _two_roots(platform, mine, compared)
-    walk = _Walk(sorted({each.size for each in compared}))
+    walk = _Walk(sorted({each.size for each in compared} | ({state.size} if state is not None else set())))
     _walk(platform, mine, walk, progress)
     if walk.bare > walk.allowed:
         message = f"event {walk.allowed} has lost its content, which no retention told of"
         raise _Found(message, walk.allowed, _uid(platform, walk.allowed))
     _compare(platform, mine, walk, compared)
-    _compare_head(mine, walk, state)
+    with platform.database.read() as connection:
+        newest = audit.log(connection)
+    _compare_head(mine, walk, state, newest)
     if (uid := log.forged(platform)) is not None:
         raise _Found(f"event {uid} waits for its place in the log, and no control plane wrote it so", None, uid)
     return walk
@@ -179,26 +191,32 @@ def _two_roots(platform: Platform, mine: Signer, compared: Sequence[_Head]) -> N
 def _walk(platform: Platform, mine: Signer, walk: _Walk, progress: Callable[[str], None]) -> None:
     """Every entry in its order. Raises _Found for the first that is not as the log put it there."""
     told = time.monotonic()
-    add, placed = walk.tree.add, mine.placed  # a million times each
+    add, fault, actors = walk.tree.add, entries.fault, walk.actors  # a million times each
     tree, place = walk.tree, 0
     if walk.wanted and walk.wanted[0] == 0:
         walk.roots[0], place = tree.root(), 1
     while True:
         with platform.database.read() as connection:
-            rows = audit.entries(connection, tree.size, _PAGE)
-        for number, uid, leaf, hashed, mark in rows:
+            rows = audit.entries(connection, tree.size or _LOWEST, _PAGE)
+        for row in rows:
+            number, uid, leaf, hashed, *_, person = row
+            if number < 0:
+                raise _Found(f"event {uid} has the number {number}, which no log gives", None, uid)
             if number != tree.size:
                 raise _Found(f"event {tree.size} is missing: the next one there is {number} ({uid})", tree.size)
             if leaf is None:
                 if walk.bare < number:
                     raise _Found(f"event {number} ({uid}) has lost its content", number, uid)
                 walk.bare = number + 1
-            elif not isinstance(leaf, str) or sha256(b"\0" + leaf.encode()).digest() != hashed:
-                raise _Found(f"event {number} ({uid}) was changed", number, uid)
-            elif leaf.startswith(retention.BEGINNING):
-                walk.allowed = max(walk.allowed, retention.told(leaf))
-            if placed(number, hashed) != mark:
-                raise _Found(f"event {number} ({uid}) was not put at that place by the log", number, uid)
+            if found := fault(mine, row):
+                raise _Found(f"event {number} ({uid}) {found}", number, uid)
+            if leaf is not None:
+                if person is not None and person not in actors:
+                    actors[person] = number, uid, leaf
+                if leaf.startswith(retention.BEGINNING):
+                    walk.allowed = max(walk.allowed, retention.told(leaf))
+                elif leaf.startswith(_FORGET):
+                    walk.forgotten.update(_forgotten(leaf))
             add(hashed)
             if place < len(walk.wanted) and walk.wanted[place] == tree.size:
                 walk.roots[tree.size], place = tree.root(), place + 1
@@ -207,6 +225,25 @@ def _walk(platform: Platform, mine: Signer, walk: _Walk, progress: Callable[[str
         if time.monotonic() - told > _TELL_EVERY:
             told = time.monotonic()
             progress(f"{tree.size} events")
+
+
+def _forgotten(leaf: str) -> Iterable[str]:
+    event = json.loads(leaf)
+    return event["details"].get("people", ()) if event["outcome"] == "done" else ()
+
+
+def _compare_people(platform: Platform, walk: _Walk, before: Sequence[Any]) -> None:
+    """Raises _Found for who acted and is not whom the table of people names, or is not there and was not forgotten."""
+    with platform.database.read() as connection:
+        known = {row.uid: row for row in (*before, *audit.everybody(connection))}
+    for person, (number, uid, leaf) in walk.actors.items():
+        row = known.get(person)
+        if row is None and person not in walk.forgotten:
+            raise _Found(
+                f"event {number} ({uid}): the key of who acted is gone, and no erasure told of it", number, uid
+            )
+        if row is not None and not people.is_named_so(platform.home, row, uid, json.loads(leaf)["actor"]):
+            raise _Found(f"event {number} ({uid}): who acted is not whom the table of people says", number, uid)
 
 
 def _compare(platform: Platform, mine: Signer, walk: _Walk, compared: Iterable[_Head]) -> None:
@@ -229,8 +266,9 @@ def _compare(platform: Platform, mine: Signer, walk: _Walk, compared: Iterable[_
         agreed = each.size
 
 
-def _compare_head(mine: Signer, walk: _Walk, state: Any) -> None:
-    """Raises _Found when the database's own head is not that of its events."""
+def _compare_head(mine: Signer, walk: _Walk, state: Any, newest: Any) -> None:
+    """Raises _Found when the database's own head is not that of its events. state: before they were read; newest:
+    after."""
     size = walk.tree.size
     if state is None:
         if size:
@@ -244,8 +282,10 @@ def _compare_head(mine: Signer, walk: _Walk, state: Any) -> None:
         raise _Found(f"the log's head was changed: {error}") from None
     if noted.size != state.size:
         raise _Found(f"the log's head was changed: {noted.size} events were signed, and it says {state.size}")
-    if noted.size == size and noted.root != walk.tree.root():
-        raise _Found(f"the {size} events are not those that the log's head was signed over", 0)
+    if noted.root != walk.roots[noted.size]:
+        raise _Found(f"the first {noted.size} events are not those that the log's head was signed over", 0)
+    if newest is None or newest.size < size:
+        raise _Found(f"the log's head was changed: it is of {state.size} events, and the log has {size}", state.size)
 
 
 def _uid(platform: Platform, number: int) -> str | None:

@@ -31,14 +31,17 @@ def listing(
 ) -> dict[str, Any]:
     """`{"events": [...], "next": cursor or None}`, newest first. person: whose events."""
     gate.require(platform, actor, "audit.read", Resource("audit"), noted=actor.kind in gate.ACCOUNTS)
-    below = pages.below(limit, cursor)
+    pages.check(limit)
     with platform.database.read() as connection:
+        after = None if cursor is None else _by_uid(connection, cursor)
+        if cursor is not None and after is None:
+            raise pages.no_cursor(cursor)
         people = None if person is None else audit.uids_of(connection, person)
-        rows = audit.page(connection, below, limit + 1, action=action, outcome=outcome, people=people)
+        rows = audit.page(connection, after, limit + 1, action=action, outcome=outcome, people=people)
         shown = rows[:limit]
         opening = Opening(platform.home, connection, (row.leaf for row in shown))
     events = [_shown(opening, row) for row in shown]
-    return {"events": events, "next": str(rows[limit - 1].id) if len(rows) > limit else None}
+    return {"events": events, "next": rows[limit - 1].uid if len(rows) > limit else None}
 
 
 def show(platform: Platform, actor: Actor, ref: str) -> dict[str, Any]:
@@ -64,10 +67,14 @@ def find(platform: Platform, connection: Connection, ref: str) -> dict[str, Any]
 
 
 def _row(connection: Connection, ref: str) -> Any | None:
-    row = audit.by_uid(connection, ref) if ref.isascii() and "\0" not in ref else None
+    row = _by_uid(connection, ref)
     if row is None and ref.isascii() and ref.isdecimal() and len(ref) <= _LONGEST_NUMBER:
         row = audit.by_number(connection, int(ref))
     return row
+
+
+def _by_uid(connection: Connection, uid: str) -> Any | None:
+    return audit.by_uid(connection, uid) if uid.isascii() and "\0" not in uid else None
 
 
 def _shown(opening: Opening, row: Any) -> dict[str, Any]:
