@@ -261,6 +261,65 @@ scopes = ["run.see"]
     assert "'run.everything' is no scope" in ground("run", "p", code=2, **mine).stderr
 
 
+def test_a_token_that_may_launch_does_what_ground_run_does(ground: Ground) -> None:
+    require("bubblewrap")
+    url = up(ground)
+    ground("teams", "create", "cardio")
+    ground("projects", "create", "trial", "--team", "cardio")
+    for name in ("alice", "bob"):
+        ground("users", "create", name)
+        ground("teams", "add", "cardio", name, "--role", "member")
+    bobs = ground.json("tokens", "create", "--user", "bob")["token"]
+    (ground.work / "ground.toml").write_text('[project]\nname = "trial"\n')
+    (ground.work / "a.sh").write_text("echo done\n")
+    ground("secrets", "set", "word", "--project", "trial", given=b"x")
+    assert "word" in ground("secrets", "list", GROUND_URL=url, GROUND_TOKEN=bobs).stdout
+    other = ground("run", "a.sh", "--detach", GROUND_URL=url, GROUND_TOKEN=bobs).stdout.strip()
+    for scope in ("run.submit", "run.*"):
+        token = ground.json("tokens", "create", "--user", "alice", "--scope", scope)["token"]
+        mine = {"GROUND_URL": url, "GROUND_TOKEN": token}
+        assert ground("run", "a.sh", **mine).stdout == "done\n"
+        run = ground("run", "a.sh", "--detach", **mine).stdout.strip()
+        assert ground("runs", "wait", run, **mine).returncode == 0
+        told = ground("artifacts", "list", run, code=4, **mine)
+        assert "'token-scope'" in told.stderr
+        assert ground("runs", "show", other, code=2 if scope == "run.submit" else 0, **mine)
+        refused = ground("runs", "logs", other, code=2 if scope == "run.submit" else 4, **mine).stderr
+        assert ("there is no run" if scope == "run.submit" else "'token-scope'") in refused
+        assert "word" not in ground("secrets", "list", **mine).stdout
+
+
+def test_work_with_the_scope_to_launch_sends_a_folder_and_follows_what_it_started(ground: Ground) -> None:
+    require("bubblewrap")
+    url = up(ground)
+    ground("users", "create", "alice")
+    ground("teams", "create", "cardio")
+    ground("teams", "add", "cardio", "alice", "--role", "member")
+    ground("projects", "create", "trial", "--team", "cardio")
+    token = ground.json("tokens", "create", "--user", "alice", "--scope", "run.*")["token"]
+    (ground.work / "next.py").write_text(
+        "import io, json, os, tarfile, time, urllib.request as u, uuid\n"
+        "def ask(method, path, body=None, kind='application/json'):\n"
+        "    headers = {'Authorization': 'Bearer ' + os.environ['GROUND_TOKEN'], 'Content-Type': kind}\n"
+        "    where = os.environ['GROUND_URL'] + '/api/v1' + path\n"
+        "    return u.urlopen(u.Request(where, body, headers, method=method)).read()\n"
+        "tar = io.BytesIO()\n"
+        "with tarfile.open(fileobj=tar, mode='w') as made:\n"
+        "    entry = tarfile.TarInfo('./b.sh'); entry.size = 10; made.addfile(entry, io.BytesIO(b'echo after'))\n"
+        "folder = json.loads(ask('POST', '/folders?name=trial', tar.getvalue(), 'application/x-tar'))['folder']\n"
+        "ms = int(time.time() * 1000)\n"
+        "uid = str(uuid.UUID(int=ms << 80 | 7 << 76 | 2 << 62 | uuid.uuid4().int & (1 << 62) - 1))\n"
+        "run = {'target': 'b.sh', 'script': 'b.sh', 'folder': folder, 'context': {'folder': '/', 'variables': {}}}\n"
+        "ask('PUT', '/runs/' + uid, json.dumps(run).encode())\n"
+        "print(ask('GET', '/runs/' + uid + '/logs?follow=true&form=bytes').decode().strip())\n"
+    )
+    (ground.work / "ground.toml").write_text(
+        '[project]\nname = "trial"\n[pipelines.p.steps.a]\ncommand = ["/usr/bin/python3", "next.py"]\n'
+        'scopes = ["run.submit"]\nnetwork = true\n'
+    )
+    assert ground("run", "p", GROUND_URL=url, GROUND_TOKEN=token).stdout == "after\n"
+
+
 def test_who_follows_a_log_is_told_when_his_token_has_ended(ground: Ground) -> None:
     url = up(ground)
     ground("users", "create", "alice")

@@ -170,7 +170,7 @@ def test_nobody_gets_secrets_by_making_the_project_that_they_wait_for(platform: 
     teams.create(platform, OWNER, "blue")
     teams.add(platform, OWNER, "blue", "eve", "owner")
     secrets.put(platform, OWNER, "warehouse", "study", b"word")
-    with pytest.raises(Conflict, match="belongs to another team"):
+    with pytest.raises(Conflict, match="the name is taken"):
         projects.create(platform, Actor("eve"), "study", "blue")
     assert projects.create(platform, Actor("eve"), "other", "blue").team == "blue"
     assert projects.create(platform, OWNER, "study", "blue").team == "blue"
@@ -256,6 +256,12 @@ def test_a_token_with_scopes_makes_no_wider_one(platform: Platform) -> None:
 def test_tokens_that_are_none(platform: Platform, words: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         tokens.create(platform, OWNER, **words)
+
+
+def test_a_token_for_no_time_is_told_so(platform: Platform) -> None:
+    for lifetime in (0, float("nan")):
+        with pytest.raises(Invalid, match="holds for no time"):
+            tokens.create(platform, OWNER, lifetime=lifetime)
 
 
 def test_a_service_accounts_token_is_short_signed_and_of_this_installation(

@@ -13,7 +13,18 @@ import pytest
 from groundplane.drivers.docker import DockerDriver
 from groundplane.model.errors import Conflict, Denied, Invalid, NotFound
 from groundplane.model.ids import new_id
-from groundplane.services import backends, forecasts, policies, policy_trials, projects, runs, teams, tokens, users
+from groundplane.services import (
+    backends,
+    callers,
+    forecasts,
+    policies,
+    policy_trials,
+    projects,
+    runs,
+    teams,
+    tokens,
+    users,
+)
 from groundplane.services.access import Actor
 from groundplane.services.audit import views
 from groundplane.store.database import sqlite_url
@@ -218,6 +229,43 @@ def test_a_wrong_file_is_told_by_line_and_word_and_is_not_in_force(plane: Ground
         add(plane, wrong)
     assert [file["name"] for file in policies.listing(plane.platform, ME)] == ["roles"]
     plane.submit(TWO)
+
+
+def test_each_mistake_is_told_in_its_own_line_by_where_it_is(plane: Ground) -> None:
+    wrong = """// a comment
+@id("owner")
+@note("resource.gpus")
+forbid (principal, action == Action::"run.submit", resource)
+when {
+  resource.team == "a && b"  // "
+  && (resource.cpus > 3 ||
+      !(resource.gpus > "3"))
+  && resource.gpus > "3"
+  && resource.owner == "ana"
+}
+unless { principal in Team::"bio" };
+@id("b") forbid (principal, action == Action::"run.submti", resource)
+when { resource.gpus > 3 };
+@id("c") forbid (principal, action == Action::"run.see", resource)
+when { true && resource.gpus > 3 };
+"""
+    with pytest.raises(Invalid) as refused:
+        add(plane, wrong)
+    summary, *lines = refused.value.message.split("\n")
+    assert summary == "6 mistakes in mine.cedar"
+    long = 'unexpected type: expected Long but saw String: resource.gpus > "3"'
+    on_launch, on_object = "attribute `owner` on entity type `Launch`", "attribute `gpus` on entity type `Object`"
+    types = "there are Action, Launch, Object, User; teams, roles and labels are text"
+    other = "launches do not have it: write `resource is Object && …`, or name other actions"
+    launches = 'only launches have it: write `action == Action::"run.submit"`'
+    assert lines == [
+        f"mine.cedar:8: {long}",
+        f"mine.cedar:9: {long}",
+        f"mine.cedar:10: {on_launch} not found ({other})",
+        f"mine.cedar:12: unrecognized entity type `Team`: {types}",
+        'mine.cedar:13: unrecognized action `Action::"run.submti"`: did you mean `run.submit`?',
+        f"mine.cedar:16: {on_object} not found ({launches})",
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "x" * 101, "é"])
@@ -444,3 +492,129 @@ def test_lists_tell_a_teams_owner_of_his_teams_and_himself_alone(plane: Ground) 
     assert {field.name for field in fields(seen[0].members[0])} == {"user", "role", "origin"}
     made = teams.add(platform, kim, "lab", "otto", "viewer")
     assert {member.user for member in made.members} == {"max", "otto"} and "hipaa" not in str(made)
+
+
+# --- what is asked before a launch ----------------------------------------------------------------------------------
+
+TO_BOB = '@id("bob-too") permit (principal, action in [%s], resource) when { principal.name == "bob" };'
+
+
+def test_a_launch_is_explained_as_it_is_answered(plane: Ground) -> None:
+    member(plane)
+    bob = member(plane, "bob", "member", "elsewhere")
+
+    def told() -> tuple[str, str, str]:
+        found = policies.explain_for(plane.platform, ME, "bob", "run.submit", "trial")
+        return found["outcome"], found["asked"], found["rule"]
+
+    def answered(uid: str) -> str:
+        try:
+            return runs.submit(plane.platform, bob, uid, plane.request(STEP)).actor
+        except Denied as denied:
+            return denied.message
+
+    first, second = new_id(), new_id()
+    assert (told(), answered(first)) == (("denied", "project.see", ""), "there is no project 'trial' that you may use")
+    add(plane, TO_BOB % 'Action::"run.submit"')
+    assert (told(), answered(second)) == (("denied", "project.see", ""), "there is no project 'trial' that you may use")
+    event = newest(plane)
+    for ref in (second, str(event["id"])):
+        found = policies.explain(plane.platform, ME, ref)
+        [step] = found["steps"]
+        assert (found["outcome"], found["actor"], step["outcome"]) == ("denied", "bob", "denied")
+        assert (step["action"], step["object"], step["rule"]) == ("project.see", "trial", "")
+    assert "research" not in json.dumps(policies.explain(plane.platform, bob, second)), "whose it is stays hidden"
+    add(plane, TO_BOB % 'Action::"run.submit", Action::"project.see"')
+    assert (told(), answered(second)) == (("allowed", "run.submit", "bob-too"), "bob")
+    assert policies.explain(plane.platform, ME, str(event["id"]))["outcome"] == "denied", "it was, then"
+
+
+def test_who_may_send_no_folder_could_launch_nothing(plane: Ground) -> None:
+    member(plane)
+    with plane.platform.database.write() as connection:
+        accounts.user(connection, "kim")
+    add(plane, '@id("all") permit (principal, action in [Action::"run.submit", Action::"project.see"], resource);')
+    found = policies.explain_for(plane.platform, ME, "kim", "run.submit", "trial")
+    assert (found["outcome"], found["asked"]) == ("denied", "folder.send")
+
+
+def test_what_is_done_to_a_run_needs_that_it_is_seen(plane: Ground) -> None:
+    member(plane)
+    member(plane, "bob", "member", "elsewhere")
+    add(plane, TO_BOB % 'Action::"log.read"')
+    found = policies.explain_for(plane.platform, ME, "bob", "log.read", plane.run(STEP).id)
+    assert (found["outcome"], found["asked"]) == ("denied", "run.see")
+
+
+def test_whose_role_counts_elsewhere_is_told_where_it_would(plane: Ground) -> None:
+    aud = member(plane, "aud", "auditor")
+    member(plane, "max", "member")
+    at = "this takes auditor in team `platform`: ground teams add platform aud --role auditor"
+    with pytest.raises(Denied) as refused:
+        views.listing(plane.platform, aud, 1, None)
+    assert at in refused.value.hint
+    with pytest.raises(Denied) as refused:
+        users.create(plane.platform, aud, "eve")
+    assert refused.value.hint == "`ground whoami` shows your roles", "an auditor of the platform may not either"
+    explain = policies.explain_for
+    assert at in explain(plane.platform, ME, "aud", "audit.read", "log")["hint"]
+    assert explain(plane.platform, ME, "max", "audit.read", "log")["hint"] == ""
+
+
+# --- tokens with scopes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scopes", [{"run.submit"}, {"run.submit", "team.see"}, {"work"}])
+def test_who_may_launch_may_follow_and_end_his_own_runs_alone(plane: Ground, scopes: set[str]) -> None:
+    member(plane)
+    max_ = member(plane, "max", "member")
+    token = Actor("ana", "user", scopes=frozenset(scopes))
+    others = [runs.submit(plane.platform, max_, new_id(), plane.request(STEP)).id, plane.submit(STEP)]
+    callers.admit(plane.platform, token, "trial")
+    plane.play(a={"delay": 60})
+    own = runs.submit(plane.platform, token, new_id(), plane.request(STEP)).id
+    more = runs.submit(plane.platform, max_, new_id(), plane.request(STEP)).id
+    for action in ("run.see", "log.read", "run.cancel"):
+        assert runs.find(plane.platform, token, own, action) == own
+    assert runs.find(plane.platform, token, "latest") == own
+    assert [run.id for run in runs.listing(plane.platform, token, None, 1, None).runs] == [own]
+    assert runs.listing(plane.platform, token, None, 1, None).next is None
+    assert {run.id for run in runs.listing(plane.platform, Actor("ana"), None, 9, None).runs} == {*others, own, more}
+    for other in (*others, more):
+        with pytest.raises(NotFound):
+            runs.show(plane.platform, token, other)
+        with pytest.raises(NotFound):
+            runs.cancel(plane.platform, token, other)
+    with pytest.raises(Denied, match="'token-scope'"):
+        runs.find(plane.platform, token, own, "artifact.read")
+    shown = runs.document(plane.platform, own, token)
+    assert shown.parameters == {} and shown.metrics == {} and not shown.tasks[0].outputs
+    for each in (own, more):
+        runs.cancel(plane.platform, ME, each)
+
+
+def test_a_scope_of_the_owners_own_token_is_as_narrow(plane: Ground) -> None:
+    ana = member(plane)
+    other = runs.submit(plane.platform, ana, new_id(), plane.request(STEP)).id
+    own = plane.submit(STEP)
+    token = Actor("tester", "owner", scopes=frozenset({"run.submit"}))
+    assert runs.find(plane.platform, token, "latest", "log.read") == own
+    with pytest.raises(NotFound):
+        runs.find(plane.platform, token, other)
+
+
+def test_a_token_gives_on_what_its_scopes_cover_and_no_more(plane: Ground) -> None:
+    member(plane)
+
+    def gives(scopes: set[str], wanted: str) -> bool:
+        actor = Actor("ana", "user", scopes=frozenset({*scopes, "token.create"}))
+        try:
+            tokens.create(plane.platform, actor, scopes=[wanted])
+        except Denied:
+            return False
+        return True
+
+    assert gives({"run.*"}, "run.submit") and gives({"run.*"}, "run.see") and gives({"work"}, "run.submit")
+    assert gives({"run.submit"}, "folder.send") and gives({"see"}, "run.see")
+    assert not gives({"run.submit"}, "run.see") and not gives({"run.submit"}, "run.*"), "others' runs are not covered"
+    assert not gives({"run.submit"}, "log.read") and not gives({"run.*"}, "see")

@@ -67,7 +67,7 @@ def test_the_owner_needs_no_project_for_it_and_nobody_else_gets_it_by_making_one
 ) -> None:
     platform = ground.platform
     SETS[what](platform, ME, "study")
-    with pytest.raises(Conflict, match="'study' belongs to another team"):
+    with pytest.raises(Conflict, match="'study' cannot be made for this team: the name is taken"):
         projects.create(platform, people["blue"], "study", "blue")
     assert [project.name for project in projects.listing(platform, people["blue"])] == ["made"]
     assert projects.create(platform, people["blue"], "fresh", "blue").team == "blue"
@@ -78,7 +78,7 @@ def test_nobody_takes_over_a_name_that_is_worked_under(ground: Ground, people: d
     platform = ground.platform
     mine = ground.run(STEP)
     assert mine.project == "trial" and not mine.team
-    with pytest.raises(Conflict, match="'trial' belongs to another team"):
+    with pytest.raises(Conflict, match="'trial' cannot be made for this team: the name is taken"):
         projects.create(platform, people["blue"], "trial", "blue")
     assert not ground.run(STEP).team
     projects.create(platform, ME, "trial", "blue")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,8 +65,9 @@ def add(file: Path, as_json: bool) -> None:
     from groundplane.cli import output
     from groundplane.client import Client
 
-    with Client() as client:
-        found = client.add_policy(file.stem, _read(file))
+    text = _read(file)
+    with Client() as client, _placing(file):
+        found = client.add_policy(file.stem, text)
     if as_json:
         output.print_json(found)
     else:
@@ -87,11 +91,8 @@ def check(file: Path) -> int:
     from groundplane.client import Client
 
     text = _read(file)
-    with Client() as client:
-        try:
-            found = client.check_policy(file.stem, text)
-        except Invalid as error:
-            raise _placed(error, file) from None
+    with Client() as client, _placing(file):
+        found = client.check_policy(file.stem, text)
     print(f"{file}: {found['policies']} {'policy' if found['policies'] == 1 else 'policies'}, nothing wrong")
     return 0
 
@@ -148,7 +149,10 @@ def explain(words: tuple[str, ...], user: str | None, as_json: bool) -> None:
         output.print_json(found)
         return
     if user is not None:
-        _say(f"{user} {words[0]} {words[1]}", found)
+        first = "" if found["asked"] == words[0] else f", for {found['asked']} is asked first"
+        _say(f"{user} {words[0]} {words[1]}", found, first)
+        if found["hint"]:
+            print(f"hint: {output.printable(found['hint'])}", file=sys.stderr)
         return
     for step in found["steps"]:
         _say(", ".join(step["steps"]) if "steps" in step else f"{step['action']} {step['object']}", step)
@@ -163,11 +167,8 @@ def simulate(file: Path, as_json: bool) -> None:
     from groundplane.client import Client
 
     text = _read(file)
-    with Client() as client:
-        try:
-            found = client.simulate_policy(file.stem, text)
-        except Invalid as error:
-            raise _placed(error, file) from None
+    with Client() as client, _placing(file):
+        found = client.simulate_policy(file.stem, text)
     if as_json:
         output.print_json(found)
         return
@@ -191,11 +192,11 @@ def schema() -> None:
         print(client.policy_schema(), end="")
 
 
-def _say(what: str, decided: dict[str, Any]) -> None:
+def _say(what: str, decided: dict[str, Any], more: str = "") -> None:
     from groundplane.cli.output import printable
 
     because = f"rule {decided['rule']}" if decided["rule"] else decided.get("error") or "no rule permits it"
-    print(f"{printable(what)}: {decided['outcome']}: {printable(because)}")
+    print(f"{printable(what)}: {decided['outcome']}: {printable(because)}{more}")
     shown = decided.get("resource")
     if shown:
         print("  " + printable(" ".join(f"{name}={_plain(value)}" for name, value in shown.items())))
@@ -205,13 +206,15 @@ def _plain(value: object) -> str:
     return ",".join(map(str, cast("list[object]", value))) if isinstance(value, list) else str(value)
 
 
-def _placed(error: Invalid, file: Path) -> Invalid:
-    """With the file's own path before each line."""
-    start = f"{file.stem}.cedar:"
-    lines = [
-        f"{file}:{line.removeprefix(start)}" if line.startswith(start) else line for line in str(error).split("\n")
-    ]
-    return Invalid("\n".join(lines), hint=error.hint, code=error.code)
+@contextmanager
+def _placing(file: Path) -> Generator[None]:
+    """What is wrong is told with the file's own path, each mistake in a line that begins with it."""
+    try:
+        yield
+    except Invalid as error:
+        named = re.compile(rf"(?:(?<=^)|(?<= in )){re.escape(file.stem)}\.cedar(?=$|:\d)")
+        lines = [named.sub(lambda _: str(file), line, count=1) for line in error.message.split("\n")]
+        raise Invalid("\n".join(lines), hint=error.hint, code=error.code) from None
 
 
 def _read(file: Path) -> str:

@@ -24,7 +24,12 @@ tokens = Lazy(
 @click.command()
 @click.option("--user", metavar="USER", help="Whose it is; your own without this.")
 @click.option(
-    "--scope", "scopes", metavar="ACTION", multiple=True, help="Only this action (run.submit, run.*); repeat."
+    "--scope",
+    "scopes",
+    metavar="ACTION",
+    multiple=True,
+    help="Only this action (run.see), all of a noun (run.*) or a group (see); repeat. run.submit is enough for "
+    "`ground run`: to launch, and to see, follow and cancel the account's own runs.",
 )
 @click.option("--expires", metavar="TIME", help="How long it holds: 1h, 30d (default 30d; 1h for a service account).")
 @json_option

@@ -181,7 +181,10 @@ def _unpack(archive: tarfile.TarFile, tree: str) -> None:
     for count, entry in enumerate(archive):
         if count > MOST_FILES * 2:
             raise Invalid(f"more than {MOST_FILES} files were sent", hint="name what is not needed in .groundignore")
-        path = f"{tree}/{_plain(entry.name)}"
+        inner = _plain(entry.name)
+        path = f"{tree}/{inner}" if inner else tree
+        if not inner and not entry.isdir():
+            raise Invalid(f"{entry.name!r} is the folder itself, and was sent as something else", hint="leave it out")
         if entry.isdir():
             os.makedirs(path, exist_ok=True)  # noqa: PTH103 - names may be no UTF-8, and many
         elif entry.issym():
@@ -221,7 +224,11 @@ def _write(archive: tarfile.TarFile, entry: tarfile.TarInfo, path: str) -> None:
 
 
 def _plain(name: str) -> str:
-    parts = name.rstrip("/").split("/")
+    """The path in the folder; "" for the folder itself. `tar -C FOLDER -cf - .` writes `./` before each."""
+    inner = name.rstrip("/")
+    while inner.startswith("./"):
+        inner = inner[2:]
+    parts = [] if inner == "." else inner.split("/")
     if name.startswith("/") or any(part in ("", ".", "..") for part in parts) or "\0" in name:
-        raise Invalid(f"{name!r} would leave the folder", hint="`ground` of this version sends plain names")
+        raise Invalid(f"{name!r} is no plain path in the folder", hint="tar -C FOLDER -cf - . sends plain paths")
     return "/".join(parts)

@@ -6,13 +6,12 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from groundplane.model.errors import Invalid
 from groundplane.services.mentions import Looked, looked, mentions
 from groundplane.services.objects import Launch, Principal, Resource
 
@@ -313,14 +312,3 @@ def _object(on: Resource | Launch) -> dict[str, Any]:
         }
     kind = "Launch" if isinstance(on, Launch) else "Object"
     return {"uid": {"type": kind, "id": _id(on)}, "attrs": attributes, "parents": []}
-
-
-def check_scopes(scopes: Iterable[str]) -> None:
-    """Raises Invalid for one that is neither an action, a group of them, nor all of a noun (`run.*`)."""
-    nouns = {action.partition(".")[0] + ".*" for action in actions() if "." in action}
-    for scope in scopes:
-        if scope not in actions() and scope not in nouns:
-            raise Invalid(
-                f"{scope!r} is no scope",
-                hint="an action like run.submit, a group like see, or all of a noun like run.*: `ground policy schema`",
-            )

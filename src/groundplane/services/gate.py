@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from groundplane.model.errors import Denied
-from groundplane.services import audit, cedar
+from groundplane.services import audit, scopes
 from groundplane.services.access import PLATFORM, Actor
 from groundplane.services.cedar import Decision, PolicyFile, Rules
 from groundplane.services.objects import PLATFORM_TEAM, Launch, Principal, Resource
@@ -43,14 +45,14 @@ def warm(platform: Platform) -> None:
 
 def decide(platform: Platform, connection: Connection, actor: Actor, action: str, on: Resource | Launch) -> Decision:
     """Whether the actor may do it, and by which rule."""
-    who = principal(connection, actor, action, on.team)
+    who = principal(connection, actor, action, on.team, on.owner if isinstance(on, Resource) else "")
     return rules(platform, connection).decide(who, action, on)
 
 
-def principal(connection: Connection, actor: Actor, action: str, team: str | None) -> Principal:
+def principal(connection: Connection, actor: Actor, action: str, team: str | None, owner: str = "") -> Principal:
     """The actor as policies see it, with the roles that it has in the team; none without one. An account that is not
-    there any more, or is disabled, has no role."""
-    outside = not _in_scope(actor, action)
+    there any more, or is disabled, has no role. owner: whose it is that the action is done to."""
+    outside = not scopes.allow(actor.scopes, action, own=owner == actor.name)
     if actor.kind not in ACCOUNTS:
         return Principal(actor.name, actor.kind, methods=actor.methods, level=actor.level, out_of_scope=outside)
     found = rights.account(connection, actor.name)
@@ -90,8 +92,11 @@ def change(
     """
     resource = on or Resource(action.partition(".")[0], object_)
 
-    def ask(connection: Connection) -> Decision:
-        return decide(platform, connection, actor, action, resource)
+    def ask(connection: Connection) -> None:
+        decision = decide(platform, connection, actor, action, resource)
+        if not decision.allowed:
+            facts.update(told(decision))
+            raise denial(actor, action, object_, decision, elsewhere(platform, connection, actor, action, resource))
 
     with decided(platform, actor, action, object_, facts, ask) as connection:
         yield connection
@@ -104,14 +109,11 @@ def decided(
     action: str,
     object_: str,
     facts: dict[str, Any],
-    ask: Callable[[Connection], Decision],
+    ask: Callable[[Connection], None],
 ) -> Generator[Connection]:
-    """The same with a decision of one's own making. facts: of the event; `ask` may add to them."""
+    """The same with a decision of one's own making. facts: of the event. ask: raises Denied, and may add to them."""
     with noting(platform, actor, action, object_, facts), platform.database.write() as connection:
-        decision = ask(connection)
-        if not decision.allowed:
-            facts.update(told(decision))
-            raise denial(actor, action, object_, decision)
+        ask(connection)
         yield connection
         audit.record(platform, connection, actor, action, object_, "done", facts)
 
@@ -142,9 +144,10 @@ def require(platform: Platform, actor: Actor, action: str, on: Resource, *, note
     """
     with platform.database.read() as connection:
         decision = decide(platform, connection, actor, action, on)
-    if decision.allowed and not (on.labels or noted):
-        return
-    denied = denial(actor, action, on.name, decision)
+        if decision.allowed and not (on.labels or noted):
+            return
+        role = "" if decision.allowed else elsewhere(platform, connection, actor, action, on)
+    denied = denial(actor, action, on.name, decision, role)
     facts = (
         ({"labels": sorted(on.labels)} if on.labels else {})
         if decision.allowed
@@ -165,11 +168,34 @@ def unseen(platform: Platform, actor: Actor, action: str, name: str) -> None:
             )
 
 
-def denial(actor: Actor, action: str, object_: str, decision: Decision) -> Denied:
-    """The error that says so."""
+def denial(actor: Actor, action: str, object_: str, decision: Decision, role: str = "") -> Denied:
+    """The error that says so. role: see `elsewhere`."""
     hint = "`ground policy list` shows the rules" if decision.rule else "`ground whoami` shows your roles"
+    if role and not decision.rule:
+        hint = at_platform(actor.name, role)
     what = f"{action} of {object_}" if object_ else action
     return Denied(f"{what} is denied to {actor.name}: {decision.why}", hint=hint)
+
+
+def elsewhere(platform: Platform, connection: Connection, actor: Actor, action: str, on: Resource | Launch) -> str:
+    """The role that the actor holds in some team, and that would let it do so if it held that in team `platform`; ""
+    when none would, or the object is a team's."""
+    account = rights.account(connection, actor.name) if actor.kind in ACCOUNTS and on.team == PLATFORM_TEAM else None
+    if account is None:
+        return ""
+    who = principal(connection, actor, action, on.team)
+    for role in sorted({role for _, role in account.held}):
+        if rules(platform, connection).decide(replace(who, roles=frozenset({role})), action, on).allowed:
+            return role
+    return ""
+
+
+def at_platform(name: str, role: str) -> str:
+    """The hint for whom a role in an ordinary team does not let act on what is the whole platform's."""
+    return (
+        f"a role counts in its own team and in those below it; this takes {role} in team `{PLATFORM_TEAM}`: "
+        f"ground teams add {PLATFORM_TEAM} {shlex.quote(name)} --role {role}"
+    )
 
 
 def unnamed(actor: Actor, text: str, object_: str = "") -> str:
@@ -185,14 +211,6 @@ def _without(text: str, name: str, instead: str) -> str:
 def told(decision: Decision) -> dict[str, str]:
     """A denial's facts for its event."""
     return {"rule": decision.rule} | ({"error": decision.error} if decision.error else {})
-
-
-def _in_scope(actor: Actor, action: str) -> bool:
-    """A scope is an action, a group of them, or `noun.*`."""
-    if actor.scopes is None:
-        return True
-    noun = action.partition(".")[0]
-    return bool(actor.scopes & {action, f"{noun}.*", *cedar.actions().get(action, ())})
 
 
 def _words(text: str) -> frozenset[str]:

@@ -25,6 +25,8 @@ from groundplane.store import backends, licences, policies, teams
 from groundplane.toolchains import versions
 
 ACTION = "run.submit"
+SEEN = "project.see"
+SENT = "folder.send"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +75,35 @@ def admit(platform: Platform, actor: Actor, action: str, object_: str, project: 
     that is not there."""
     with platform.database.read() as connection:
         row = teams.project(connection, project)
-        on = Resource("project", project, row.team if row else "", project)
-        decision = gate.decide(platform, connection, actor, "project.see", on)
+        on = _project(project, row.team if row else "")
+        decision = gate.decide(platform, connection, actor, SEEN, on)
     if decision.allowed:
         return
     denied = Denied(f"there is no project {project!r} that you may use", hint="`ground projects list` shows yours")
     with platform.database.write() as connection:
-        facts = {"project": project, "rule": decision.rule, "reason": denied.message}
+        facts = {"project": project, "asked": SEEN, "rule": decision.rule, "reason": denied.message}
         audit.record(platform, connection, actor, action, object_, "denied", facts)
+        if action == ACTION:
+            body = _refused(platform, connection, actor, project, on.team)
+            policies.decided(connection, run=object_, at=now(), outcome="denied", body=body)
     raise denied
+
+
+def _refused(platform: Platform, connection: Connection, actor: Actor, project: str, team: str) -> str:
+    """The decision that he may not see the project, to be explained to him too: as if it were not there."""
+    on = _project(project, "")
+    who, found = gate.principal(connection, actor, SEEN, ""), gate.decide(platform, connection, actor, SEEN, on)
+    refused = {"action": SEEN, "object": project, "rule": "" if found.allowed else found.rule, "error": found.error}
+    return json.dumps({"principal": plain(who), "team": team, "asked": [], "refused": refused}, sort_keys=True)
+
+
+def asked_before(project: str, team: str) -> list[tuple[str, Resource]]:
+    """What an account's launch into the project is asked, in this order, before it is decided on its steps."""
+    return [(SENT, Resource("folder", project)), (SEEN, _project(project, team))]
+
+
+def _project(name: str, team: str) -> Resource:
+    return Resource("project", name, team, name)
 
 
 def decide(
@@ -109,12 +131,12 @@ def launch(
     facts: dict[str, Any] = {"name": plan.name, "backend": plan.backend}
     found: list[Decided] = []
 
-    def ask(connection: Connection) -> Decision:
+    def ask(connection: Connection) -> None:
         made = labels.made_in(connection, kept.id, plan) if kept is not None else None
         found[:] = [decide(platform, connection, actor, plan, made)]
         refused = found[0].denied
         if refused is None:
-            return Decision(True)
+            return
         facts.update(project=plan.pipeline.project, step=refused.steps[0], **gate.told(refused.decision))
         raise denial(actor, plan, refused)
 

@@ -89,7 +89,7 @@ def explain(platform: Platform, actor: Actor, ref: str) -> dict[str, Any]:
         row = visibility.Sight(platform, connection, actor).find(ref)
         decided = policies.decision(connection, row.uid if row is not None else ref)
         event = views.find(platform, connection, ref) if decided is None else None
-        if event is not None and event["action"] in _LAUNCHES:
+        if event is not None and event["action"] in _LAUNCHES and "asked" not in event["details"]:
             decided = policies.decision(connection, event["object"])
             if decided is not None and (decided.outcome == "denied") != (event["outcome"] == "denied"):
                 decided = None  # that of another try at the same id; what the event says is signed
@@ -102,8 +102,11 @@ def explain(platform: Platform, actor: Actor, ref: str) -> dict[str, Any]:
             return _launched(decided, {**body, "principal": _told(platform, connection, actor, body["principal"])})
     if may and event is not None:
         outcome = "denied" if event["outcome"] == "denied" else "allowed"
+        details = event["details"]
         step = {name: event[name] for name in ("action", "object")}
-        step |= {"outcome": outcome, "rule": event["details"].get("rule", "")}
+        if "asked" in details:
+            step = {"action": details["asked"], "object": details["project"]}
+        step |= {"outcome": outcome, "rule": details.get("rule", "")}
         return {"event": ref, "outcome": outcome, "actor": event["actor"], "steps": [step]}
     gate.unseen(platform, actor, "policy.explain", ref)
     raise NotFound(f"no decision on {ref!r} is known", hint="name a run that was asked for, or an event")
@@ -120,6 +123,8 @@ def _launched(decided: Any, body: dict[str, Any]) -> dict[str, Any]:
         }
         for each in body["asked"]
     ]
+    if "refused" in body:
+        steps.append({**body["refused"], "outcome": "denied"})
     return {
         "run": decided.run,
         "at": iso(decided.at),
@@ -132,7 +137,8 @@ def _launched(decided: Any, body: dict[str, Any]) -> dict[str, Any]:
 
 def explain_for(platform: Platform, actor: Actor, user: str, action: str, object_: str) -> dict[str, Any]:
     """What is decided now if that user did `action` to the project (for `run.submit`: launched a step there on the
-    local backend), run or other object of that name: outcome rule principal resource."""
+    local backend), run or other object of that name: outcome rule principal resource; asked: the action that was
+    decided on, which is another one where that is asked before and denied; hint: what else could be done."""
     if action not in cedar.actions():
         raise Invalid(f"there is no action {action!r}", hint="`ground policy schema` lists the actions")
     with platform.database.read() as connection:
@@ -140,20 +146,43 @@ def explain_for(platform: Platform, actor: Actor, user: str, action: str, object
         on = _named(platform, connection, actor, action, object_)
         may = gate.decide(platform, connection, actor, "policy.explain", Resource("policy", Person(user), on.team))
         if account is not None:
-            who = gate.principal(connection, Actor(user, account.kind), action, on.team)
-            found = gate.rules(platform, connection).decide(who, action, on)
+            his = Actor(user, account.kind)
+            asked, about, found = _first_denied(platform, connection, his, [*_before(action, on), (action, on)])
+            who = gate.principal(connection, his, asked, about.team)
+            role = "" if found.allowed or found.rule else gate.elsewhere(platform, connection, his, asked, about)
             shown = {
+                "asked": asked,
                 "outcome": "allowed" if found.allowed else "denied",
                 "rule": found.rule,
                 "error": found.error,
+                "hint": gate.at_platform(user, role) if role else "",
                 "principal": _told(platform, connection, actor, launches.plain(who)),
-                "resource": launches.plain(on),
+                "resource": launches.plain(about),
             }
     if not may.allowed:
         gate.require(platform, actor, "policy.explain", Resource("policy", Person(user), on.team))
     if account is None:
         raise NotFound(f"there is no user {user!r}", hint="`ground users list` shows them")
     return {**shown, "user": user, "action": action, "object": object_}  # pyright: ignore[reportPossiblyUnboundVariable]
+
+
+def _before(action: str, on: Resource | Launch) -> list[tuple[str, Resource]]:
+    """What is asked of an account before the action itself: the answer is a denial too, or that nothing is there."""
+    if isinstance(on, Launch):
+        return launches.asked_before(on.project, on.team)
+    return [(visibility.SEE, on)] if on.kind == "run" and action != visibility.SEE else []
+
+
+def _first_denied(
+    platform: Platform, connection: Connection, actor: Actor, asked: Sequence[tuple[str, Resource | Launch]]
+) -> tuple[str, Resource | Launch, Decision]:
+    """The first of these that is denied to the actor, else the last."""
+    for action, on in asked[:-1]:
+        found = gate.decide(platform, connection, actor, action, on)
+        if not found.allowed:
+            return action, on, found
+    action, on = asked[-1]
+    return action, on, gate.decide(platform, connection, actor, action, on)
 
 
 def _told(platform: Platform, connection: Connection, actor: Actor, who: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,11 @@ def create(platform: Platform, actor: Actor, name: str, team: str) -> ProjectDoc
 
 
 def _taken(name: str) -> Conflict:
-    return Conflict(f"the project {name!r} belongs to another team", hint="`ground projects list` shows whose")
+    """Names are of all teams together, so that one is taken cannot be kept from who asks for it; whose it is can."""
+    return Conflict(
+        f"the project {name!r} cannot be made for this team: the name is taken",
+        hint="choose another name; `ground projects list` shows whose it is to who may see it",
+    )
 
 
 def _is_anothers(platform: Platform, connection: Connection, actor: Actor, name: str) -> bool:

@@ -176,7 +176,7 @@ def admit(connection: Connection, plan: RunPlan, team: str, *, lock: bool = True
                 if quota.covers(owner, its_team)
             )
             if promised + amount > quota.ceiling:
-                raise _denied(quota, step, amount, f"{shares.number(promised)} of them are taken")
+                raise _denied(quota, step, amount, f"what runs or waits asks for {shares.number(promised)} already")
 
 
 def waits(connection: Connection, plan: RunPlan, team: str) -> dict[str, Reason]:

@@ -93,10 +93,12 @@ def show(platform: Platform, actor: Actor, ref: str) -> RunDocument:
 
 
 def document(platform: Platform, uid: str, actor: Actor = PLATFORM) -> RunDocument:
-    """The run of that id, for who was found to be allowed to see it. actor: who may not see whom it waits for."""
+    """The run of that id, for who was found to be allowed to see it. actor: who may not see whom it waits for, nor
+    perhaps what its work was given and made."""
     with platform.database.read() as connection:
-        sees = visibility.Sight(platform, connection, actor).sees
-        return views.run(platform, connection, runs.by_uid(connection, uid), sees, whole=True)
+        sight = visibility.Sight(platform, connection, actor)
+        row: Any = runs.by_uid(connection, uid)
+        return views.run(platform, connection, row, sight.sees, whole=True, data=sight.may(visibility.DATA, row))
 
 
 def state(platform: Platform, uid: str) -> State:
@@ -205,7 +207,7 @@ def _start(
             quotas.admit(connection, plan, team)
             _insert(platform, connection, actor, uid, plan, team, found, site, at, kept, of, away, confined=confined)
     platform.notifier.notify(WORK, uid)
-    return show(platform, actor, uid)
+    return document(platform, uid, actor)  # who may launch is told what he launched, also where he may see no runs
 
 
 def _insert(

@@ -18,7 +18,8 @@ from sqlalchemy import Connection
 from groundplane.model.accounts import TokenDocument
 from groundplane.model.errors import Denied, Invalid, NotFound, Unauthenticated
 from groundplane.model.ids import new_id
-from groundplane.services import audit, cedar, gate, work_tokens
+from groundplane.services import audit, gate, work_tokens
+from groundplane.services import scopes as scope_rules
 from groundplane.services.access import Actor
 from groundplane.services.objects import Resource
 from groundplane.services.platform import Platform, iso, now
@@ -47,10 +48,10 @@ def create(
     So that what is given ends, no program makes tokens: no service account, and no attempt's work. Who acts by a token
     with scopes makes none that may do more, or holds longer.
     """
-    cedar.check_scopes(scopes or ())
+    scope_rules.check(scopes or ())
     whose = user or ("" if actor.kind == "owner" else actor.name)
     kept = None if not scopes else tuple(sorted(set(scopes)))
-    if actor.scopes is not None and (kept is None or not actor.scopes.issuperset(kept)):
+    if actor.scopes is not None and (kept is None or not scope_rules.within(kept, actor.scopes)):
         raise Denied(
             "a token with scopes makes none that may do more", hint=f"--scope {' --scope '.join(sorted(actor.scopes))}"
         )
@@ -67,7 +68,9 @@ def create(
     if latest is not None and lifetime is not None and now() + lifetime * 1e6 > latest:
         raise Denied("a token with scopes makes none that holds longer", hint=f"its own ends at {iso(latest)}")
     longest = _SERVICE_LONGEST if service else _LONGEST
-    if not 0 < seconds <= longest:
+    if not seconds > 0:  # NaN is not either
+        raise Invalid("a token that holds for no time is of no use", hint="--expires 1h")
+    if seconds > longest:
         raise Invalid(
             f"a token {'of a service account ' if service else ''}lives {longest / 3600:g} h at most",
             hint="--expires 1h",

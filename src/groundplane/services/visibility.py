@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from groundplane.model.errors import NotFound
-from groundplane.services import gate
+from groundplane.services import gate, scopes
 from groundplane.services.access import Actor
 from groundplane.services.objects import PLATFORM_TEAM, Resource
 from groundplane.services.platform import Platform
@@ -88,6 +88,10 @@ class Sight:
     @cached_property
     def visible(self) -> Visible:
         """Those that may be seen, as far as a query can tell; `sees` has the last word on each."""
+        found = self._by_roles()
+        return replace(found, actor=self._actor.name) if scopes.only_own(self._actor.scopes, SEE) else found
+
+    def _by_roles(self) -> Visible:
         rules = gate.rules(self._platform, self._connection)
         own = self._actor.name
         anywhere = Resource("run", team="", owner=own)
@@ -100,7 +104,7 @@ class Sight:
         for team, role in account.held if account is not None else ():
             held.setdefault(team, set()).add(role)
         lines = rights.lines(self._connection)
-        base = gate.principal(self._connection, self._actor, SEE, None)
+        base = gate.principal(self._connection, self._actor, SEE, None, own)
         wide = rules.is_firms(SEE, permits=True) or self._actor.kind not in gate.ACCOUNTS
         created: set[tuple[str, str]] = set()
         for row in rights.created(self._connection):

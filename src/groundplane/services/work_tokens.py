@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from groundplane.model.errors import Denied, Invalid, Unauthenticated
 from groundplane.model.pipelines import Step
-from groundplane.services import cedar
+from groundplane.services import scopes
 from groundplane.services.access import Actor
 from groundplane.services.plans import RunPlan
 from groundplane.services.platform import Platform
@@ -36,7 +36,7 @@ def check(platform: Platform, actor: Actor, plan: RunPlan) -> None:
     for step in plan.pipeline.steps:
         if not step.scopes:
             continue
-        cedar.check_scopes(step.scopes)
+        scopes.check(step.scopes)
         if actor.kind not in ("user", "service"):
             raise Invalid(
                 f"step {step.name!r} asks for scopes, and {actor.name} has no account that its work could act for",
@@ -46,7 +46,7 @@ def check(platform: Platform, actor: Actor, plan: RunPlan) -> None:
             raise Invalid(
                 f"step {step.name!r} asks for scopes, and this control plane has no address", hint="ground up"
             )
-        if actor.scopes is not None and not actor.scopes.issuperset(step.scopes):
+        if actor.scopes is not None and not scopes.within(step.scopes, actor.scopes):
             raise Denied(
                 f"step {step.name!r} asks for more than the token may that starts it",
                 hint=f"its scopes are: {', '.join(sorted(actor.scopes))}",
@@ -62,12 +62,12 @@ def warnings(without_network: Sequence[Step]) -> list[str]:
     ]
 
 
-def environment(platform: Platform, account: str, attempt: str, scopes: Sequence[str]) -> dict[str, str]:
-    """The variables by which an attempt's work acts for that account, within these scopes, while it is open; none
-    without scopes."""
-    if not scopes:
+def environment(platform: Platform, account: str, attempt: str, given: Sequence[str]) -> dict[str, str]:
+    """The variables by which an attempt's work acts for that account, within the scopes that it is given,
+    while it is open; none without scopes."""
+    if not given:
         return {}
-    claims = {"sub": account, "attempt": attempt, "scopes": sorted(set(scopes))}
+    claims = {"sub": account, "attempt": attempt, "scopes": sorted(set(given))}
     return {"GROUND_URL": _address(platform), "GROUND_TOKEN": signed(platform, claims, _LONGEST)}
 
 

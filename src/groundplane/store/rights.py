@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, false, or_, select, true, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, false, or_, select, true, tuple_
 
 from groundplane.store.account_tables import members, projects, teams, users
 from groundplane.store.tables import runs
@@ -38,14 +38,18 @@ class Account:
 @dataclass(frozen=True, slots=True)
 class Visible:
     """Runs that somebody may see. everything: each. created: (team, project) of projects that somebody created.
-    uncreated: those of projects that nobody did."""
+    uncreated: those of projects that nobody did. actor: of all these only those that he submitted; "" for all."""
 
     everything: bool = False
     created: frozenset[tuple[str, str]] = frozenset()
     uncreated: bool = False
+    actor: str = ""
 
     def of_runs(self) -> ColumnElement[bool]:
         """As a condition of a query over runs."""
+        return and_(self._of_projects(), runs.c.actor == self.actor) if self.actor else self._of_projects()
+
+    def _of_projects(self) -> ColumnElement[bool]:
         if self.everything:
             return true()
         parts: list[ColumnElement[bool]] = [runs.c.team == ""] if self.uncreated else []

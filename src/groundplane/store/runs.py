@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from groundplane.model.states import FINAL, OPEN
-from groundplane.store.rights import Visible
+from groundplane.store.rights import EVERYTHING, Visible
 from groundplane.store.tables import attempts, runs, steps, transitions
 
 _OPEN = sorted(OPEN)
@@ -77,7 +77,7 @@ def by_prefix(connection: Connection, prefix: str, visible: Visible) -> Sequence
 def page(connection: Connection, state: str | None, below: int | None, limit: int, visible: Visible) -> Sequence[Any]:
     """Newest first by the server's sequence, those below the key `below`, by keyset."""
     query = select(runs).order_by(runs.c.id.desc()).limit(limit)
-    if not visible.everything:
+    if visible != EVERYTHING:
         query = query.where(visible.of_runs())
     if state is not None:
         query = query.where(runs.c.state == state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,7 +105,18 @@ def test_anothers_folder_is_as_one_that_is_not_there(platform: Any, tmp_path: Pa
         assert answer(name)
 
 
-@pytest.mark.parametrize("name", ["../out", "/etc/x", "a/../../out", "a//b", "."])
+def test_a_folder_may_come_as_tar_itself_makes_it(platform: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "x.csv").write_text("1")
+    (folder / "link").symlink_to("data/x.csv")
+    made = subprocess.run(["tar", "-C", str(folder), "-cf", "-", "."], capture_output=True, check=True).stdout
+    there = Path(callers.settled(platform, EVE, request(sent(platform, tmp_path, made))).folder)
+    assert sorted(str(path.relative_to(there)) for path in there.rglob("*")) == ["data", "data/x.csv", "link"]
+    assert (there / "link").read_text() == "1"
+
+
+@pytest.mark.parametrize("name", ["./../out", "../out", "/etc/x", "a/../../out", "a//b", "."])
 def test_names_that_leave_are_refused(platform: Any, tmp_path: Path, name: str) -> None:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:
