@@ -69,3 +69,22 @@ def test_a_run_on_an_engine_that_is_away_is_recorded_and_fails_at_once(ground: G
     run = ground.json("runs", "show", "latest")
     assert (run["state"], run["reason"]["code"], run["reason"]["fault"]) == ("failed", "backend_unavailable", "backend")
     assert run["tasks"][0]["attempts"] == 0
+
+
+def test_one_backend_keeps_no_other_from_being_shown_checked_or_tidied(ground: Ground) -> None:
+    for name in ("one", "two"):
+        ground("backends", "add", name, "--driver", "kubeflow", "--url", "http://127.0.0.1:1/pipeline")
+    shown = ground("backends", "list", "two", "local")
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == ["NAME", "two", "local"]
+    assert [each["name"] for each in ground.json("backends", "list", "one")] == ["one"]
+    for command in ("list", "check"):
+        said = ground("backends", command, "nobody", "local", code=2)
+        assert "local" in said.stdout
+        assert said.stderr.startswith("error: there is no backend 'nobody'")
+    tidied = ground("backends", "gc", code=3)
+    assert "error: backend 'one' was not tidied: " in tidied.stderr
+    assert "error: backend 'two' was not tidied: " in tidied.stderr
+    assert [(each["name"], each["deleted"], bool(each["error"])) for each in ground.json("backends", "gc", code=3)] == [
+        ("one", [], True), ("two", [], True),
+    ]  # fmt: skip
+    assert "error: " in ground("backends", "gc", "one", code=3).stderr

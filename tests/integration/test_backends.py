@@ -1,17 +1,22 @@
-"""Backends that were added, on the control plane that starts next: one whose driver is broken concerns itself alone."""
+"""Backends that were added: one that is broken or away concerns itself alone, on the next control plane too."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from groundplane.drivers.scripted import ScriptedDriver
+from groundplane.engine import link
 from groundplane.engine.conductor import Conductor
 from groundplane.model.errors import NotFound, Unavailable
 from groundplane.services import backends
-from tests.planes import ME, Ground, task
+from tests.planes import ME, PATIENCE, Ground, task
 
+HERE = '[pipelines.p.steps.a]\ncommand = ["/fake/a"]\n'
 LAB = '[pipelines.p.steps.a]\ncommand = ["/fake/a"]\non = "lab"\n'
 GOOD = """
 from groundplane.drivers.scripted import ScriptedDriver
@@ -127,3 +132,75 @@ def test_adding_it_again_goes_on(ground: Ground, plugin: Plugin) -> None:
     plugin.be(GOOD)
     assert backends.add(ground.platform, ME, "lab", "lab", {}).ok
     assert ground.run(LAB).state == "succeeded"
+
+
+class Litter(ScriptedDriver):
+    """Has something to be tidied."""
+
+    def collect_garbage(self, needed: Callable[[], set[str]]) -> list[str]:
+        self._reach()
+        return [f"what {len(needed())} open attempts do not need"]
+
+
+def test_a_backend_that_is_away_keeps_no_other_from_being_tidied(ground: Ground, plugin: Plugin) -> None:
+    backends.add(ground.platform, ME, "lab", "lab", {})
+    plugin.be("import no_such_part")
+    again(ground)
+    first, second, third = Litter(None), Litter(None), Litter(None)
+    first.reachable = False
+    ground.platform.drivers = {**ground.platform.drivers, "first": first, "second": second, "third": third}
+    found = {each.name: each for each in backends.collect_garbage(ground.platform, ME, None)}
+    assert set(found) == {"first", "second", "third", "lab"}  # `local` keeps nothing
+    assert "out of reach" in found["first"].error and not found["first"].deleted
+    for name in ("second", "third"):
+        assert found[name].deleted == ("what 0 open attempts do not need",) and not found[name].error
+    assert "driver 'lab' cannot be loaded" in found["lab"].error and found["lab"].hint
+    with pytest.raises(Unavailable):
+        backends.collect_garbage(ground.platform, ME, "first")
+    with pytest.raises(NotFound):
+        backends.collect_garbage(ground.platform, ME, "nobody")
+
+
+def test_a_backend_that_does_not_answer_is_told_once_and_so_is_its_end(
+    ground: Ground, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(link, "_RETRY_SECONDS", 0.02)
+    assert ground.backend and ground.run(HERE).state == "succeeded"
+    tries: list[int] = []
+    reach = ground.backend._reach
+
+    def counted() -> None:
+        tries.append(1)
+        reach()
+
+    monkeypatch.setattr(ground.backend, "_reach", counted)
+    ground.backend.reachable = False
+    uid = ground.submit(HERE, fresh=True)
+    tries.clear()
+    deadline = time.monotonic() + PATIENCE
+    while len(tries) <= 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    ground.backend.reachable = True
+    assert ground.wait(uid).state == "succeeded"
+    told = [record.getMessage() for record in caplog.records if record.name == link.__name__]
+    assert 1 <= sum("does not answer" in text for text in told) <= 2  # a thread that follows, one that tells
+    assert sum("answers again" in text for text in told) == sum("does not answer" in text for text in told)
+
+
+def test_a_long_outage_is_told_of_rarely(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level("INFO")
+    clock = iter([0.0, 1.0, 601.0, 602.0, 1201.5, 1300.0])
+    monkeypatch.setattr(link.time, "monotonic", lambda: next(clock))
+    outage = link.Outage("lab")
+    outage.over()
+    for _ in range(5):
+        outage.failed(Unavailable("away"))
+    outage.over()
+    assert [record.getMessage() for record in caplog.records] == [
+        "backend does not answer backend=lab error=away",
+        "backend still does not answer backend=lab seconds=601 error=away",
+        "backend still does not answer backend=lab seconds=1202 error=away",
+        "backend answers again backend=lab seconds=1300",
+    ]

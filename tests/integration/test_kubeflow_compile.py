@@ -206,10 +206,15 @@ def test_a_project_that_is_imported_runs(ground: Ground) -> None:
     file = compiled(ground, "nested")
     said = ground("run", file, code=2)
     assert "the pipeline 'nested' needs a value for n" in said.stderr
+    said = ground("run", file, "-p", "n=1.7", code=2)
+    assert "the parameter 'n' is a whole number in KFP (NUMBER_INTEGER), and '1.7' is none" in said.stderr
+    assert ground.json("runs", "list")["runs"] == []
     made = ground.json("pipelines", "import", file, "-o", "project")
     assert {"ground.toml", "steps/add.py", "steps/inner-add.py", "steps/kfp_step.py"} <= set(made["files"])
     assert "is there already" in ground("pipelines", "import", file, "-o", "project", code=2).stderr
     assert "the parameter 'n' has no value" in ground("run", "project", code=1).stderr
+    said = ground("run", "project", "-p", "n=abc", code=1)
+    assert "the parameter 'n' has the type NUMBER_INTEGER in KFP, and 'abc' is no value of it" in said.stderr
     ground("run", "project", "-p", "n=2")
     assert ground("artifacts", "get", "latest", "add/out/Output", "-o", "-").stdout == "4.5"
 

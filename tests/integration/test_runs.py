@@ -281,6 +281,31 @@ def test_metrics_of_all_tasks_are_merged(ground: Ground) -> None:
     assert run.metrics == {"auc": 0.5, "fit.n": 3, "fit.name": "x", "b.auc": 0.75, "nan": None}
 
 
+@pytest.mark.parametrize("slow", ["a", "b", "0", "1", "2"])
+def test_which_task_ends_first_changes_no_name_of_a_metric(ground: Ground, slow: str) -> None:
+    for name in ("a", "b", "0", "1", "2"):
+        files = {"metrics.json": f'{{"acc": "{name}", "own": 1}}', "more.metrics.json": f'{{"acc": "more {name}"}}'}
+        ground.play(**{name: {"outputs": files, "delay": 0.3 if name == slow else 0}})
+    outputs = 'outputs = ["metrics.json", "more.metrics.json"]'
+    run = ground.run(
+        step("score", f'for_each = {{ n = ["0", "1", "2"] }}\n{outputs}', program="{n}")
+        + step("a", outputs)
+        + step("b", outputs)
+    )
+    assert list(run.metrics.items()) == [
+        ("acc", "a"), ("own", 1), ("a.acc", "more a"), ("b.acc", "b"), ("b.own", 1),
+        ("b/more.metrics.json.acc", "more b"),
+        *(
+            entry
+            for number in range(3)
+            for entry in (
+                (f"score[{number}].acc", str(number)), (f"score[{number}].own", 1),
+                (f"score[{number}]/more.metrics.json.acc", f"more {number}"),
+            )
+        ),
+    ]  # fmt: skip
+
+
 # --- cancel -------------------------------------------------------------------------------------------------------
 
 
@@ -358,7 +383,7 @@ def test_rerun_failed_keeps_what_succeeded_fan_outs_too(ground: Ground) -> None:
         "cut": True, "score[0]": True, "score[1]": True, "score[2]": True, "end": False, "last": False,
     }  # fmt: skip
     assert len(ground.starts(again)) == 2
-    assert again.metrics["n"] == 1
+    assert again.metrics == {f"score[{number}].n": 1 for number in range(3)}
     assert ground.content(again, "score[1]/s.csv") == b"s"
     assert task(again, "score[1]").inputs == task(run, "score[1]").inputs
 

@@ -50,7 +50,7 @@ def remove(platform: Here, actor: By, name: str) -> Response:
 @router.post("/backends/gc")
 def collect_garbage(platform: Here, actor: By, name: str | None = None) -> Response:
     """Deletes what lies on a backend, or on all, that no open attempt needs; tells what that was."""
-    return reply(backends.collect_garbage(platform, actor, [name] if name else []))
+    return reply(backends.collect_garbage(platform, actor, name or None))
 
 
 @router.post("/backends/{name}/check")

@@ -74,7 +74,7 @@ REPLIES: dict[Operation, tuple[str, Any]] = {
     ("get", "/backends"): (JSON, tuple[documents.BackendDocument, ...]),
     ("put", "/backends/{name}"): (JSON, documents.BackendDocument),
     ("delete", "/backends/{name}"): (JSON, dict[str, bool]),
-    ("post", "/backends/gc"): (JSON, dict[str, list[str]]),
+    ("post", "/backends/gc"): (JSON, tuple[documents.GarbageDocument, ...]),
     ("post", "/backends/{name}/check"): (JSON, documents.BackendDocument),
     ("get", "/licences"): (JSON, tuple[documents.LicenceDocument, ...]),
     ("put", "/licences/{name}"): (JSON, documents.LicenceDocument),

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from groundplane.cli.commands import Lazy, json_option
+
+if TYPE_CHECKING:
+    from groundplane.client import Client
+    from groundplane.model.documents import BackendDocument
+    from groundplane.model.errors import GroundError
 
 _HERE = "groundplane.cli.backends"
 
@@ -27,23 +34,25 @@ backends = Lazy(
 
 
 @click.command("list")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @json_option
-def list_(as_json: bool) -> None:
-    """List where work can run."""
+def list_(names: tuple[str, ...], as_json: bool) -> int:
+    """List where work can run, or only these backends."""
     from groundplane.cli import output
     from groundplane.client import Client
     from groundplane.model.quantities import format_size
 
     with Client() as client:
-        found = client.backends()
+        found, failed = _looked_at(client, names) if names else (list(client.backends()), {})
     if as_json:
         output.print_json(found)
-        return
+        return _told(failed)
     rows = [
         (b.name, b.driver, "ok" if b.ok else "error", f"{b.cpus:g}", format_size(b.memory), str(b.gpus), b.message)
         for b in found
     ]
     output.table(("NAME", "DRIVER", "HEALTH", "CPUS", "MEMORY", "GPUS", "SAYS"), rows, states=2)
+    return _told(failed)
 
 
 @click.command()
@@ -55,8 +64,7 @@ def check(names: tuple[str, ...], as_json: bool) -> int:
     from groundplane.client import Client
 
     with Client() as client:
-        wanted = names or tuple(backend.name for backend in client.backends())
-        found = [client.check_backend(name) for name in wanted]
+        found, failed = _looked_at(client, names or tuple(backend.name for backend in client.backends()))
     if as_json:
         output.print_json(found)
     for backend in () if as_json else found:
@@ -70,7 +78,30 @@ def check(names: tuple[str, ...], as_json: bool) -> int:
                 print(f"  {text}")
         if backend.hint:
             print(f"  hint: {backend.hint}")
-    return 0 if all(backend.ok for backend in found) else 3
+    return _told(failed) or (0 if all(backend.ok for backend in found) else 3)
+
+
+def _looked_at(client: Client, names: Sequence[str]) -> tuple[list[BackendDocument], dict[str, GroundError]]:
+    """These backends' health, and why it cannot be told of others: one keeps no other from being shown."""
+    from groundplane.model.errors import GroundError
+
+    found: list[BackendDocument] = []
+    failed: dict[str, GroundError] = {}
+    for name in names:
+        try:
+            found.append(client.check_backend(name))
+        except GroundError as error:
+            failed[name] = error
+    return found, failed
+
+
+def _told(failed: Mapping[str, GroundError]) -> int:
+    """The errors on standard error, and the exit code of the first; 0 without any."""
+    from groundplane.cli.app import fail
+
+    sys.stdout.flush()
+    codes = [fail(error.message, error.hint, code=error.exit_code) for error in failed.values()]
+    return codes[0] if codes else 0
 
 
 @click.command()
@@ -164,21 +195,27 @@ def _forget(name: str) -> None:
 @click.command()
 @click.argument("name", required=False)
 @json_option
-def gc(name: str | None, as_json: bool) -> None:
+def gc(name: str | None, as_json: bool) -> int:
     """Delete what was left on the backend NAME, or on all.
 
-    That is what carries this control plane's id and no open run needs.
+    That is what carries this control plane's id and no open run needs. Exit code 3 when a backend could not be tidied;
+    the others are.
     """
     from groundplane.cli import output
+    from groundplane.cli.app import fail
     from groundplane.client import Client
 
     with Client() as client:
         found = client.collect_garbage(name)
     if as_json:
         output.print_json(found)
-        return
-    for backend, gone in found.items():
-        for each in gone:
-            print(f"{backend}: deleted {each}")
-        if not gone:
-            print(f"{backend}: nothing was left")
+    for backend in () if as_json else found:
+        for each in backend.deleted:
+            print(f"{backend.name}: deleted {each}")
+        if not backend.deleted and not backend.error:
+            print(f"{backend.name}: nothing was left")
+    sys.stdout.flush()
+    failed = [backend for backend in found if backend.error]
+    for backend in failed:
+        fail(f"backend {backend.name!r} was not tidied: {backend.error}", backend.hint, code=3)
+    return 3 if failed else 0

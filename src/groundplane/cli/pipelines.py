@@ -45,11 +45,15 @@ def compile_(
     """Write the pipeline NAME of the current folder's ground.toml as a file that the kfp SDK and Kubeflow take."""
     from groundplane.cli import output
     from groundplane.client import Client, context, requests
+    from groundplane.model.errors import Invalid
 
     request = requests.request(name, parameters=context.parameters(parameters), runs_in=runs_in, fresh=fresh)
     with Client() as client:
         found = client.compile(request, target)
-    out.write_text(found["text"], encoding="utf-8")
+    try:
+        out.write_text(found["text"], encoding="utf-8")
+    except OSError as error:
+        raise Invalid(f"{out} cannot be written: {error.strerror}", hint="name another file with -o") from None
     if as_json:
         output.print_json({"pipeline": found["pipeline"], "file": str(out), "bytes": out.stat().st_size})
     else:

@@ -210,9 +210,10 @@ class Client(Users, Teams, Projects, Tokens, Policies, Quotas, Labels, AuditCall
         body = {"driver": driver, "options": dict(options), "region": region, "encrypted": encrypted}
         return self._ask(_documents().BackendDocument, "PUT", _path("backends", name), body)
 
-    def collect_garbage(self, name: str | None = None) -> dict[str, list[str]]:
-        """By backend (all of them without a name): what was left there, and is deleted now."""
-        return self._ask(dict[str, list[str]], "POST", _path("backends", "gc", name=name))
+    def collect_garbage(self, name: str | None = None) -> tuple[documents.GarbageDocument, ...]:
+        """What was left on a backend (on all of them without a name), and is deleted now. Of all, one that fails is
+        told in its document."""
+        return self._ask(tuple[_documents().GarbageDocument, ...], "POST", _path("backends", "gc", name=name))
 
     def remove_backend(self, name: str) -> None:
         """Forgets a backend that was added."""

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 from groundplane.client import launcher
@@ -22,15 +22,19 @@ def written(file: Path, folder: Path) -> Imported:
     if not file.is_file():
         raise Invalid(f"there is no file {str(file)!r}", hint="it is what `kfp dsl compile` wrote")
     found = imported(ir.read(text_of(file), str(file)))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Invalid(f"{folder} is there already, and is not empty", hint="name a new folder")
-    _write(found, folder)
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise Invalid(f"{folder} is there already, and is not empty", hint="name a new folder")
+        _write(found, folder)
+    except OSError as error:
+        raise Invalid(f"{folder} cannot be written: {error.strerror}", hint="name another folder with -o") from None
     return found
 
 
-def kept(file: Path, name: str, given: Collection[str], *, images: bool) -> tuple[Path, Imported]:
+def kept(file: Path, name: str, given: Mapping[str, str], *, images: bool) -> tuple[Path, Imported]:
     """The pipeline in `file` as a project below the home's folder, the same for the same content. name: as typed.
-    given: names of parameters. images: whether the steps run in their components' images."""
+    given: parameters. images: whether the steps run in their components' images. Raises Invalid for one that is
+    missing, and for a value that is not of its KFP type."""
     text = text_of(file)
     found = imported(ir.read(text, name), images=images)
     if missing := [each for each in found.required if each not in given]:
@@ -38,6 +42,7 @@ def kept(file: Path, name: str, given: Collection[str], *, images: bool) -> tupl
             f"the pipeline {found.name!r} needs a value for {', '.join(missing)}",
             hint=" ".join(f"-p {each}=…" for each in missing),
         )
+    found.check(given)
     key = hashlib.sha256(f"{VERSION} {images} {text}".encode()).hexdigest()[:16]
     folder = launcher.home_folder() / "imported" / key / found.name
     if not folder.is_dir():

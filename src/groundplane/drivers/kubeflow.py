@@ -228,6 +228,9 @@ class KubeflowDriver:
                 run.next = time.monotonic() + run.interval
                 try:
                     self._turn(run)
+                    if run.away:
+                        run.away = False
+                        log.info("the server answers again backend=%s run=%s", self._name, run.uid)
                 except Unavailable as error:
                     self._away(run, error)
                 except Refused as refused:
@@ -239,7 +242,9 @@ class KubeflowDriver:
 
     def _away(self, run: Run, error: Unavailable) -> None:
         """What was made runs on, and is waited for; what could not be made is given up after a while."""
-        log.warning("the server does not answer backend=%s run=%s error=%s", self._name, run.uid, error.message)
+        if not run.away:
+            log.warning("the server does not answer backend=%s run=%s error=%s", self._name, run.uid, error.message)
+        run.away = True
         reason = Reason(error.code, error.message, error.hint, Fault.BACKEND)
         if run.id or time.monotonic() - run.since < _PATIENCE:
             for task in self._open(run):

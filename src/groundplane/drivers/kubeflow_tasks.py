@@ -35,7 +35,8 @@ class Task:
 @dataclass(slots=True, eq=False)
 class Run:
     """A run of Groundplane's, and the KFP run that it is. id: KFP's; "" while it is not known. whole: what to make it
-    from; None where it is only to be ended. next, interval: when it is asked after again. since: when first."""
+    from; None where it is only to be ended. next, interval: when it is asked after again. since: when first.
+    away: the server did not answer when it was asked last."""
 
     uid: str
     project: str
@@ -47,3 +48,4 @@ class Run:
     since: float = field(default_factory=time.monotonic)
     stopping: bool = False
     stopped: bool = False
+    away: bool = False

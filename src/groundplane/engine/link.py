@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from groundplane.model.errors import GroundError
@@ -23,6 +24,35 @@ _FEW = 8
 _MANY_FORGETTABLE = 256
 _PAUSE_SECONDS = 0.05
 _LONGEST_LINGER = 0.08
+_REMIND_SECONDS = 600.0
+
+
+class Outage:
+    """Tells the log when a backend stops to answer, when it answers again, and rarely in between."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._since: float | None = None
+        self._told = 0.0
+
+    def failed(self, error: GroundError) -> None:
+        """It did not answer."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            log.warning("backend does not answer backend=%s error=%s", self._name, error)
+        elif now - self._told >= _REMIND_SECONDS:
+            away = now - self._since
+            log.warning("backend still does not answer backend=%s seconds=%.0f error=%s", self._name, away, error)
+        else:
+            return
+        self._told = now
+
+    def over(self) -> None:
+        """It did."""
+        if self._since is not None:
+            away, self._since = time.monotonic() - self._since, None
+            log.info("backend answers again backend=%s seconds=%.0f", self._name, away)
 
 
 class Link:
@@ -47,6 +77,7 @@ class Link:
         self._forgettable: list[str] = []
         self._duration = 1.0  # seconds that a task takes, smoothed
         self._cpus = 1.0
+        self._unheard, self._untold = Outage(name), Outage(name)  # a thread each
         self._threads = [
             threading.Thread(target=self._follow, name=f"follow-{name}", daemon=True),
             threading.Thread(target=self._work, name=f"tell-{name}", daemon=True),
@@ -98,11 +129,11 @@ class Link:
         """Asks how these are; the answers come as observations. They count as submitted."""
         self._outstanding.update(attempts)
         self.start()
-        self._orders.put(lambda: self._tell(self.driver.observe(attempts)))
+        self._orders.put(lambda: self._look(attempts))
 
     def stop(self, attempt: str, grace: float) -> None:
         """Ends one attempt."""
-        self._orders.put(lambda: self.driver.stop(attempt, grace))
+        self._orders.put(lambda: self._stop(attempt, grace))
 
     def ended(self, seen: Observation) -> None:
         """It is settled, or somebody else's: there is room for another."""
@@ -124,23 +155,33 @@ class Link:
         try:
             answers = self.driver.submit(launches)
         except GroundError as error:
-            log.warning("submit failed backend=%s count=%d error=%s", self.name, len(launches), error)
+            self._untold.failed(error)
             self._stopping.wait(_RETRY_SECONDS)
             # Not known whether it arrived: asked again, and submitted again where it did not.
             self._observed([Observation(launch.attempt, Phase.UNKNOWN) for launch in launches])
             return
+        self._untold.over()
         refused = [(answer.attempt, answer.refused) for answer in answers if answer.refused is not None]
         for attempt, reason in refused:
             log.warning("launch refused backend=%s attempt=%s reason=%s", self.name, attempt, reason.code)
         if refused:
             self._observed([_refusal(attempt, reason) for attempt, reason in refused])
 
+    def _look(self, attempts: Sequence[str]) -> None:
+        found = self.driver.observe(attempts)
+        self._untold.over()
+        self._tell(found)
+
+    def _stop(self, attempt: str, grace: float) -> None:
+        self.driver.stop(attempt, grace)
+        self._untold.over()
+
     def _work(self) -> None:
         while (order := self._next_order()) is not None:
             try:
                 order()
             except GroundError as error:
-                log.warning("backend does not answer backend=%s error=%s", self.name, error)
+                self._untold.failed(error)
                 self._stopping.wait(_RETRY_SECONDS)
             except Exception:
                 log.exception("order failed backend=%s", self.name)
@@ -159,6 +200,7 @@ class Link:
     def _cleanup(self) -> None:
         attempts = self._forgettable[:_MANY_FORGETTABLE]
         self.driver.cleanup(list(dict.fromkeys(attempts)))
+        self._untold.over()
         del self._forgettable[: len(attempts)]
 
     def _follow(self) -> None:
@@ -174,13 +216,14 @@ class Link:
             except GroundError as error:
                 connected = False
                 if not self._stopping.is_set():
-                    log.warning("backend does not answer backend=%s error=%s", self.name, error)
+                    self._unheard.failed(error)
                     self._stopping.wait(_RETRY_SECONDS)
                 continue
             except Exception:
                 log.exception("following failed backend=%s", self.name)
                 self._stopping.wait(_RETRY_SECONDS)
                 continue
+            self._unheard.over()
             cursor = changes.cursor
             if changes.interrupted:
                 self._ask_again()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from groundplane.kubeflow import containers, ir
+from groundplane.kubeflow import containers, ir, parameters
 from groundplane.kubeflow.containers import Wanted, check_container, environment_of, resources_of
 from groundplane.kubeflow.ir import Body, Document
 from groundplane.kubeflow.names import Names, kebab
@@ -26,12 +26,20 @@ _TITLE = re.compile(r".*Metrics$")
 class Imported:
     """name: the pipeline's. files: path -> content. notes: sentences about what is kept in another way.
 
-    required: parameters without a default."""
+    required: parameters without a default. declared: every parameter, as the file has it."""
 
     name: str
     files: dict[str, str] = field(default_factory=dict[str, str])
     notes: list[str] = field(default_factory=list[str])
     required: tuple[str, ...] = ()
+    declared: Mapping[str, Body] = field(default_factory=dict[str, Body])
+
+    def check(self, given: Mapping[str, str]) -> None:
+        """Raises Invalid for a value of a parameter that is not of its KFP type."""
+        for name, text in given.items():
+            if declared := self.declared.get(name):
+                optional = "defaultValue" not in declared and bool(declared.get("isOptional"))
+                parameters.check(name, declared["parameterType"], text, optional=optional)
 
 
 def imported(document: Document, *, images: bool | None = None) -> Imported:
@@ -53,7 +61,7 @@ def imported(document: Document, *, images: bool | None = None) -> Imported:
 class _Project:
     def __init__(self, spec: Body, walk: Walk, images: bool | None) -> None:
         name = kebab(spec["pipelineInfo"].get("name", "pipeline"))[:90]
-        self.result = Imported(name)
+        self.result = Imported(name, declared=walk.parameters)
         self._walk = walk
         self._images = images
         self._titles = {task.name: ir.outputs(task.component, "artifacts") for task in walk.tasks}

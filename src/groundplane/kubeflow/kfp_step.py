@@ -114,6 +114,13 @@ def OutputPath(of: Any = None) -> _Annotation:  # noqa: N802 - KFP's name
 
 
 _CLASSES = (Artifact, Dataset, Model, Metrics, ClassificationMetrics, HTML, Markdown)
+_PYTHON: dict[str, Any] = {
+    "NUMBER_INTEGER": (int, float),
+    "NUMBER_DOUBLE": (int, float),
+    "BOOLEAN": bool,
+    "LIST": list,
+    "STRUCT": dict,
+}
 _BY_TITLE = {each.schema_title: each for each in _CLASSES}
 
 
@@ -195,13 +202,30 @@ def value(source: dict[str, Any], item: str) -> Any:
         text = os.environ.get(source["variable"], "")
         if text == "" and source["required"]:
             sys.exit(f"error: the parameter {source['parameter']!r} has no value: give it with -p")
-        return None if text == "" and source["optional"] else _read(text, source["type"])
+        return None if text == "" and source["optional"] else _parameter(source["parameter"], text, source["type"])
     if "item" in source:
         return _read(item, source["type"])
     if source["many"] == "all":
         return [_read(_content(path), source["type"]) for path in _joined(source["file"])]
     path = _mine(source, item) if source["many"] == "mine" else source["file"]
     return _read(_content(path), source["type"])
+
+
+def _parameter(name: str, text: str, kind: str) -> Any:
+    """What somebody gave with -p, who has to hear which parameter it is that cannot be read."""
+    if kind in _PYTHON and not _is(text, kind):
+        sys.exit(f"error: the parameter {name!r} has the type {kind} in KFP, and {text!r} is no value of it")
+    return _read(text, kind)
+
+
+def _is(text: str, kind: str) -> bool:
+    try:
+        told = json.loads(text.lower() if kind == "BOOLEAN" else text)
+    except ValueError:
+        return False
+    if not isinstance(told, _PYTHON[kind]) or (isinstance(told, bool) and kind != "BOOLEAN"):
+        return False
+    return kind != "NUMBER_INTEGER" or told % 1 == 0
 
 
 def _item() -> str:

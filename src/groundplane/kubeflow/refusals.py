@@ -38,6 +38,18 @@ def check(pipeline: Pipeline, part: Part) -> None:
             "what a GPU must be (`gpu.memory`, `gpu.cuda`): it only counts them",
             "leave these keys away, and choose the nodes in the cluster",
         )
+    if (step.resources.nodes or 1) > 1:
+        raise refused(
+            step.name,
+            f"{step.resources.nodes} nodes that run it at once (`resources.nodes`): its task is one pod",
+            "run it from here, on a kubernetes backend: --on NAME",
+        )
+    if step.network is False:
+        raise refused(
+            step.name,
+            "that it may reach no network (`network = false`): only the cluster can see to that",
+            "leave the key away, and let a NetworkPolicy there keep it",
+        )
     given = [f"the secret {name!r}" for name in step.secrets.values()]
     given += [f"the connection {name!r}" for name in step.connections]
     given += [f"a token for {scope!r}" for scope in step.scopes]

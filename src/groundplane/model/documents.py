@@ -245,6 +245,16 @@ class BackendDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class GarbageDocument:
+    """What lay on a backend and is deleted now. error, hint: why not all of it, or none, could be; "" where it was."""
+
+    name: str
+    deleted: tuple[str, ...]
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SeatDocument:
     """Who has a seat of a pool: the run's id, its task, since when."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from groundplane.drivers import registry
-from groundplane.model.documents import BackendDocument
+from groundplane.model.documents import BackendDocument, GarbageDocument
 from groundplane.model.errors import Conflict, GroundError, Invalid, NotFound
 from groundplane.services import gate, plans
 from groundplane.services.access import Actor
@@ -149,19 +149,25 @@ def remove(platform: Platform, actor: Actor, name: str) -> None:
     platform.drivers = {known: driver for known, driver in platform.drivers.items() if known != name}
 
 
-def collect_garbage(platform: Platform, actor: Actor, names: Sequence[str]) -> dict[str, list[str]]:
-    """By backend: what lay there of this control plane that no open attempt needs, and is deleted now. names: none for
-    all. Raises NotFound for an unknown one, and Invalid for one that keeps nothing."""
-    with gate.change(platform, actor, "backend.gc", ", ".join(names)):
+def collect_garbage(platform: Platform, actor: Actor, name: str | None) -> list[GarbageDocument]:
+    """What lay there of this control plane that no open attempt needs, and is deleted now. name: None for all backends,
+    where one that fails keeps no other from being tidied. Raises NotFound for an unknown one, Invalid for one that
+    keeps nothing, and what its driver does."""
+    with gate.change(platform, actor, "backend.gc", name or ""):
         pass  # who did it is an event before it is done
-    found: dict[str, list[str]] = {}
-    for name in names or list(platform.drivers):
+    if name is not None:
         driver = platform.driver(name)
         if not isinstance(driver, CanCollectGarbage):
-            if names:
-                raise Invalid(f"nothing is left behind on backend {name!r}", hint="it cleans up after each task")
-            continue
-        found[name] = driver.collect_garbage(partial(_needed, platform))
+            raise Invalid(f"nothing is left behind on backend {name!r}", hint="it cleans up after each task")
+        return [GarbageDocument(name, tuple(driver.collect_garbage(partial(_needed, platform))))]
+    found: list[GarbageDocument] = []
+    for each in (*platform.drivers, *platform.unloaded):
+        try:
+            driver = platform.driver(each)
+            if isinstance(driver, CanCollectGarbage):
+                found.append(GarbageDocument(each, tuple(driver.collect_garbage(partial(_needed, platform)))))
+        except GroundError as error:
+            found.append(GarbageDocument(each, (), error.message, error.hint))
     return found
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,14 +14,30 @@ from groundplane.spi import layout
 _LARGEST = 1024 * 1024
 
 
-def merged(home: Path, known: Mapping[str, Any], found: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """`known` and the files (task, sha256). Nested names are joined by dots; a name that another
-    task gave already is told apart by the task's name in front."""
+@dataclass(frozen=True, slots=True)
+class MetricsFile:
+    """A task's metrics.json, or another file like it. many: whether the task is one of a fan-out's."""
+
+    task: str
+    name: str
+    sha256: str
+    many: bool
+
+
+def merged(home: Path, known: Mapping[str, Any], files: Iterable[MetricsFile]) -> dict[str, Any]:
+    """`known` and what is in the files. Nested names are joined by dots. A fan-out's have the task's name in front;
+    of others, a name that is there already gets it too, and where that is taken, its file's."""
     result = dict(known)
-    for task, sha256 in found:
-        for name, value in read(layout.blob(home, sha256)).items():
-            result[name if name not in result else f"{task}.{name}"] = value
+    for file in files:
+        for name, value in read(layout.blob(home, file.sha256)).items():
+            forms = (name, f"{file.task}.{name}", f"{file.task}/{file.name}.{name}")[file.many :]
+            result[next((form for form in forms if form not in result), forms[-1])] = value
     return result
+
+
+def in_order(name: str) -> list[str | int]:
+    """The key by which `score[9].auc` comes before `score[10].auc`."""
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"(\d+)", name))]
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class _Maker:
         found = placing.inside(toolchain, head, step.command, environment, asked)
         engine = PlannedEngine(toolchain.name, found.name, path=program or found.in_image)
         engine = bringing.inside(engine, lock) if lock else engine
-        step = gpus.settled(step, {step.name: (environment, lock)})
+        step = gpus.settled(replace(step, network=self.places.said_network(step)), {step.name: (environment, lock)})
         fan = step.for_each
         items: tuple[str, ...] | None = None
         if fan is not None and (fan.values is not None or (fan.source and fan.source.kind is SourceKind.PROJECT)):

@@ -146,9 +146,13 @@ class Places:
         )
         return placed, wanted, lock
 
+    def said_network(self, step: Step) -> bool | None:
+        """Whether it may reach one, as the step or else the project says; None where neither does."""
+        return step.network if step.network is not None or self._project is None else self._project.network
+
     def _network(self, step: Step) -> bool:
         """Whether it may reach one, where work is kept from it."""
-        return step.network if step.network is not None else bool(self._project and self._project.network)
+        return bool(self.said_network(step))
 
     def _declared(self, name: str, who: str) -> Environment:
         known: Mapping[str, Environment] = self._project.environments if self._project else {}

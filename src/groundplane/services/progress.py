@@ -45,7 +45,7 @@ class _Run:
     done: Counter[int] = field(default_factory=Counter[int])
     failed: dict[int, Reason | None] = field(default_factory=dict[int, Reason | None])
     closed: int = 0
-    metrics: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])  # task, sha256
+    metrics: list[Ended] = field(default_factory=list[Ended])  # those that left some
 
 
 def end(
@@ -101,7 +101,7 @@ def end(
         run.closed += 1
         if task.state == "succeeded":
             run.done[task.position] += 1
-            run.metrics += [(task.task_id, o.sha256) for o in task.outputs if kind_of(o.name) is Kind.METRICS]
+            run.metrics += [task] if any(kind_of(o.name) is Kind.METRICS for o in task.outputs) else []
         else:
             run.failed.setdefault(task.position, task.reason)
     return {_advance(platform, connection, run_id, run, at) for run_id, run in sorted(by_run.items())}
@@ -111,7 +111,7 @@ def _advance(platform: Platform, connection: Connection, run_id: int, run: _Run,
     row = runs.change_open(connection, run_id, -run.closed)
     plan = plans.load(connection, row.plan)
     if run.metrics:
-        _add_metrics(platform, connection, row, run.metrics)
+        _add_metrics(platform, connection, row, plan, run.metrics)
     closed = _cancel_behind(connection, row, plan, run.failed, at) if run.failed else 0
     complete = [
         position
@@ -287,11 +287,22 @@ def _items(connection: Connection, run_id: int, plan: RunPlan, position: int) ->
     return fanout.items(step, names)
 
 
-def _add_metrics(platform: Platform, connection: Connection, row: Any, found: list[tuple[int, str]]) -> None:
-    names = {task.id: task.name for task in tasks.of_run(connection, row.id)}
+def _add_metrics(platform: Platform, connection: Connection, row: Any, plan: RunPlan, ended: Iterable[Ended]) -> None:
+    """Those of fan-outs, whose names no other task has, are added. Those of all other steps are read anew, in the
+    plan's order: what a metric is called is not to depend on which task ends first."""
     known: Mapping[str, Any] = json.loads(row.metrics) if row.metrics else {}
-    files = [(names[task_id], sha256) for task_id, sha256 in found]
-    runs.set_metrics(connection, row.id, json.dumps(metrics.merged(platform.home, known, files)))
+    many = {position for position, step in enumerate(plan.pipeline.steps) if step.for_each is not None}
+    of_many = tuple(f"{plan.step(position).name}[" for position in many)
+    known = {name: value for name, value in known.items() if name.startswith(of_many)}
+    fresh = [task.task_id for task in ended if task.position in many]
+    files = [
+        metrics.MetricsFile(found.task_name, found.name, found.sha256, many=found.position in many)
+        for found in tasks.metrics_files(connection, row.id, set(range(len(plan.pipeline.steps))) - many, fresh)
+    ]
+    found = metrics.merged(platform.home, known, files)
+    own = [name for name in found if not name.startswith(of_many)]
+    of_fans = sorted((name for name in found if name.startswith(of_many)), key=metrics.in_order)
+    runs.set_metrics(connection, row.id, json.dumps({name: found[name] for name in (*own, *of_fans)}))
 
 
 def _finish(connection: Connection, row: Any, at: int) -> None:

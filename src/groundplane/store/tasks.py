@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Text, bindparam, func, insert, not_, or_, select, update
 
+from groundplane.model.artifacts import Kind
 from groundplane.model.reasons import Reason
 from groundplane.store.quota_tables import quotas
 from groundplane.store.tables import artifacts, is_queued, licences, runs, steps, tasks
@@ -347,6 +348,24 @@ def artifacts_of_task(connection: Connection, task_id: int) -> Sequence[Any]:
 def artifacts_of_run(connection: Connection, run_id: int) -> Sequence[Any]:
     """A run's artifacts in the order of its tasks, then by name."""
     query = select(artifacts).where(artifacts.c.run_id == run_id).order_by(artifacts.c.task_id, artifacts.c.name)
+    return connection.execute(query).all()
+
+
+def metrics_files(
+    connection: Connection, run_id: int, positions: Collection[int], task_ids: Collection[int]
+) -> Sequence[Any]:
+    """The metrics files of these steps' succeeded tasks, and of these tasks, with task_name and position, in order."""
+    query = (
+        select(artifacts.c.name, artifacts.c.sha256, tasks.c.name.label("task_name"), tasks.c.position)
+        .join(tasks, tasks.c.id == artifacts.c.task_id)
+        .where(
+            artifacts.c.run_id == run_id,
+            artifacts.c.kind == Kind.METRICS.value,
+            tasks.c.state == "succeeded",
+            or_(tasks.c.position.in_(positions), tasks.c.id.in_(task_ids)),
+        )
+        .order_by(tasks.c.position, tasks.c.number, artifacts.c.name)
+    )
     return connection.execute(query).all()
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from groundplane.kubeflow import ir
+from groundplane.kubeflow import importing, ir
 from groundplane.kubeflow.importing import Imported, imported
 from groundplane.kubeflow.names import Names
 from groundplane.model.errors import Invalid
@@ -130,6 +133,52 @@ def test_a_parameter_without_a_default_has_to_be_given() -> None:
     found = made(at(two_tasks(), "root/inputDefinitions/parameters/word", STRING))
     assert found.required == ("word",)
     assert "${GROUND_PARAM_WORD:?" in found.files["steps/use.sh"]
+
+
+VALUES = [
+    ("NUMBER_INTEGER", "1", True), ("NUMBER_INTEGER", "2.0", True), ("NUMBER_INTEGER", "1.7", False),
+    ("NUMBER_INTEGER", "abc", False), ("NUMBER_INTEGER", "true", False), ("NUMBER_INTEGER", "Infinity", False),
+    ("NUMBER_INTEGER", "NaN", False), ("NUMBER_INTEGER", "", False),
+    ("NUMBER_DOUBLE", "1", True), ("NUMBER_DOUBLE", "-1.5e-3", True), ("NUMBER_DOUBLE", "1,5", False),
+    ("NUMBER_DOUBLE", "false", False), ("NUMBER_DOUBLE", "[1]", False),
+    ("BOOLEAN", "true", True), ("BOOLEAN", "False", True), ("BOOLEAN", "1", False), ("BOOLEAN", "yes", False),
+    ("LIST", "[1, 2]", True), ("LIST", "[]", True), ("LIST", "1, 2", False), ("LIST", "{}", False),
+    ("STRUCT", '{"a": 1}', True), ("STRUCT", "[1]", False), ("STRUCT", "{a: 1}", False),
+    ("STRING", "abc", True), ("STRING", "1", True), ("STRING", "", True), ("STRING", "true", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "text", "good"), VALUES)
+def test_a_value_that_is_not_of_the_parameters_type_is_refused(kind: str, text: str, good: bool) -> None:
+    found = made(at(two_tasks(), "root/inputDefinitions/parameters/n", {"parameterType": kind, "defaultValue": 1.0}))
+    if good:
+        found.check({"n": text, "word": "x"})
+        return
+    with pytest.raises(Invalid, match=rf"the parameter 'n' is .* in KFP \({kind}\)") as refused:
+        found.check({"n": text, "word": "x"})
+    assert "-p n=" in refused.value.hint
+
+
+@pytest.mark.parametrize(("kind", "text", "good"), VALUES)
+def test_a_project_that_was_imported_names_the_parameter_and_its_type(
+    kind: str, text: str, good: bool, tmp_path: Path
+) -> None:
+    """In a process of its own: kfp_step takes the place of kfp."""
+    plan = {"parameter": "n", "variable": "GROUND_PARAM_N", "type": kind, "required": False, "optional": False}
+    program = tmp_path / "step.py"
+    program.write_text(f"import kfp_step\nprint(kfp_step.value({plan}, ''))\n")
+    done = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, check=False,
+        env={"GROUND_PARAM_N": text, "PYTHONPATH": str(Path(importing.__file__).parent)},
+    )  # fmt: skip
+    assert (done.returncode == 0) == good
+    if not good:
+        assert done.stderr == f"error: the parameter 'n' has the type {kind} in KFP, and {text!r} is no value of it\n"
+
+
+def test_an_optional_parameter_may_be_empty() -> None:
+    declared = {"parameterType": "NUMBER_INTEGER", "isOptional": True}
+    made(at(two_tasks(), "root/inputDefinitions/parameters/n", declared)).check({"n": ""})
 
 
 @pytest.mark.parametrize(
