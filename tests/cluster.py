@@ -79,6 +79,9 @@ class Api:
     def create(self, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any] | None:
         return self._loop.run_until_complete(self._cluster.create(body, dry_run=dry_run))
 
+    def patch(self, kind: str, name: str, namespace: str, change: Mapping[str, Any]) -> None:
+        self._loop.run_until_complete(self._cluster.patch(kind, name, namespace, change))
+
     def delete(self, kind: str, name: str, namespace: str = "", grace: float | None = None) -> bool:
         return self._loop.run_until_complete(self._cluster.delete(kind, name, namespace, grace))
 

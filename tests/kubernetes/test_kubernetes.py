@@ -227,25 +227,36 @@ def test_every_object_says_whose_it_is(site: Site, fixed: bool) -> None:
 # --- what goes wrong -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", ["pod_deleted", "evicted"])
-def test_a_pod_that_is_taken_away_is_made_again_at_no_charge(site: Site, code: str) -> None:
-    run = begun(site, "echo begun; sleep 2; echo done")
-    head = pod_of(site, run)["metadata"]
+def test_a_pod_that_is_taken_away_is_made_again_at_no_charge(site: Site) -> None:
+    taken: dict[str, str] = {}
+    for how in ("pod_deleted", "evicted", "deadline_exceeded of Pod", "deadline_exceeded of Job"):
+        run = begun(site, "echo begun; sleep 3; echo done")
+        take_away(site, pod_of(site, run), *how.split(" of "))
+        taken[run] = how.partition(" ")[0]
+    for run, code in taken.items():
+        eventually(lambda run=run: task(site, run)["attempts"] == 2)
+        found = ended(site, run)
+        assert (found["state"], found["attempts"]) == ("succeeded", 2)
+        assert site.ground("runs", "logs", run).stdout.splitlines()[-1] == "done"
+        with closing(sqlite3.connect(f"file:{site.ground.home}/ground.db?mode=ro", uri=True)) as database:
+            asked = "SELECT reason FROM attempts WHERE uid LIKE ? ORDER BY number"
+            (first,), (second,) = database.execute(asked, (f"{run}.%",)).fetchall()
+        assert f'"{code}"' in first, first
+        assert second is None
+
+
+def take_away(site: Site, pod: Any, code: str, kind: str = "") -> None:
+    """As somebody does for whom a task's pod then ends with this code."""
+    head = pod["metadata"]
     if code == "evicted":
         where = f"/api/v1/namespaces/{head['namespace']}/pods/{head['name']}/eviction"
         name = {"name": head["name"], "namespace": head["namespace"]}
         site.api.ask("POST", where, {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": name})
+    elif code == "deadline_exceeded":
+        name = head["name"] if kind == "Pod" else head["ownerReferences"][0]["name"]
+        site.api.patch(kind, name, head["namespace"], {"spec": {"activeDeadlineSeconds": 1}})
     else:
         assert site.api.delete("Pod", head["name"], head["namespace"], grace=0)
-    eventually(lambda: task(site, run)["attempts"] == 2)
-    found = ended(site, run)
-    assert (found["state"], found["attempts"]) == ("succeeded", 2)
-    assert site.ground("runs", "logs", run).stdout.splitlines()[-1] == "done"
-    with closing(sqlite3.connect(f"file:{site.ground.home}/ground.db?mode=ro", uri=True)) as database:
-        asked = "SELECT reason FROM attempts WHERE uid LIKE ? ORDER BY number"
-        (first,), (second,) = database.execute(asked, (f"{run}.%",)).fetchall()
-    assert f'"{code}"' in first, first
-    assert second is None
 
 
 def test_a_control_plane_that_is_killed_loses_nothing(site: Site) -> None:
@@ -283,22 +294,53 @@ def test_a_place_that_no_node_has_is_waited_for_and_then_given_up(site: Site) ->
     site.ground("backends", "rm", "nowhere")
 
 
+def test_what_the_cluster_makes_no_pod_of_is_waited_for_no_longer_than_a_place(site: Site) -> None:
+    assert not site.add("podless", "--priority", "none-such", "--patience", "2s")["ok"]
+    run = begun(site, "echo never", on="podless")
+    assert "no PriorityClass with name none-such" in waits(site, run, "unschedulable")["message"]
+    found = ended(site, run)
+    assert (found["state"], found["reason"]["code"]) == ("failed", "unschedulable")
+    site.ground("backends", "rm", "podless")
+
+
+def test_a_namespace_that_is_not_there_is_named_at_once(site: Site) -> None:
+    site.add("homeless", "--namespace", "ground-none-such")
+    found = script(site, "echo never", code=3, on="homeless")["tasks"][0]
+    assert found["reason"]["code"] == "backend_unavailable"
+    assert "ground-none-such" in found["reason"]["message"]
+    site.ground("backends", "rm", "homeless")
+
+
+def test_a_bucket_that_is_not_there_is_named_while_it_is_waited_for(site: Site) -> None:
+    site.add("bucketless", storage="s3://none-such/p")
+    run = begun(site, "echo never", on="bucketless")
+    told = waits(site, run, "storage_unavailable")
+    assert "bucket none-such" in told["message"] and told["hint"]
+    site.ground("runs", "cancel", run)
+    assert ended(site, run)["state"] == "cancelled"
+    site.ground("backends", "rm", "bucketless")
+
+
 def test_a_full_quota_is_waited_for(site: Site) -> None:
-    namespace = site.make_namespace()
-    quota = {
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": namespace},
-        "spec": {"hard": {"pods": "0"}},
-    }  # fmt: skip
-    site.api.create(quota)
-    eventually(lambda: (site.api.get("ResourceQuota", "none", namespace) or {}).get("status", {}).get("hard"))
-    site.add("quota", "--namespace", namespace)
-    assert "pods: 0 of 0" in site.ground("backends", "check", "quota", code=None).stdout
-    run = begun(site, "echo after all", on="quota")
-    assert "quota" in waits(site, run, "waiting_for_quota")["message"]
-    site.api.delete("ResourceQuota", "none", namespace)
-    assert ended(site, run)["state"] == "succeeded"
-    assert task(site, run)["attempts"] == 1
-    site.ground("backends", "rm", "quota")
+    runs: dict[str, str] = {}
+    for counted in ("pods", "count/jobs.batch"):
+        namespace, name = site.make_namespace(), f"quota-{counted.partition('/')[0]}"
+        quota = {
+            "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": namespace},
+            "spec": {"hard": {counted: "0"}},
+        }  # fmt: skip
+        site.api.create(quota)
+        eventually(lambda at=namespace: (site.api.get("ResourceQuota", "none", at) or {}).get("status", {}).get("hard"))
+        site.add(name, "--namespace", namespace, "--patience", "1s")
+        assert f"{counted}: 0 of 0" in site.ground("backends", "check", name, code=None).stdout
+        runs[begun(site, "echo after all", on=name)] = namespace
+    for run, namespace in runs.items():
+        assert "quota" in waits(site, run, "waiting_for_quota")["message"]
+        site.api.delete("ResourceQuota", "none", namespace)
+    for run in runs:
+        assert ended(site, run)["state"] == "succeeded"
+        assert task(site, run)["attempts"] == 1
+        site.ground("backends", "rm", shown(site, run)["backend"])
 
 
 def waits(site: Site, run: str, code: str) -> Any:

@@ -41,7 +41,9 @@ _WITHIN = 120.0
 _BELIEVED = 60.0
 _TRIES = 8
 _TRY_AGAIN = 0.5
-_HELD_UP = frozenset({408, 429, 500, 502, 503, 504})
+_FULL_FOR = 5.0
+"""Seconds until a namespace whose quota is used up is asked again."""
+_HELD_UP = frozenset({408, 409, 429, 500, 502, 503, 504})
 _MOST_ORDER = 900 * 1024
 """Bytes that a Secret takes of an order."""
 
@@ -201,44 +203,47 @@ class KubernetesDriver(Images):
 
     async def _start(self, launch: Launch, each: Followed) -> None:
         """Tells the cluster, and brings what the pod needs meanwhile."""
-        for again in range(_TRIES):
+        tries = 0
+        while not each.over:
             try:
                 async with self._slots:
                     await self._hand_over(launch, each)
+                if each.trouble is not None:
+                    self._following.hold_up(each, None)
                 return
-            except Unstageable as error:
-                self._following.fail(each, error.reason)
-                return
-            except Refused as refused:
-                if refused.status == 404:  # its namespace is gone: it is made again
-                    self._namespaces.pop(each.namespace, None)
-                elif refused.status not in _HELD_UP or again + 1 == _TRIES:
-                    self._following.fail(each, reasons.refused(refused))
-                    return
-            except Unavailable as error:
-                if again + 1 == _TRIES:
-                    self._following.fail(each, Reason(error.code, error.message, error.hint, Fault.BACKEND))
-                    return
-            except OSError as error:
-                self._following.fail(
-                    each, Reason("start_failed", f"it could not be staged: {error}", fault=Fault.PLATFORM)
-                )
-                return
+            except (Unstageable, Refused, Unavailable, OSError) as error:
+                reason, passes = self._troubled(error, each)
             except Exception as error:
                 log.exception("cannot be handed over attempt=%s", each.attempt)
                 text = f"it could not be handed over: {type(error).__name__}: {error}"
-                self._following.fail(each, Reason("internal", text, "please report this", Fault.PLATFORM))
-                return
+                reason, passes = Reason("internal", text, "please report this", Fault.PLATFORM), False
+            full = reason.code == "waiting_for_quota"
+            tries += not full  # for a quota there is no end to waiting
             if each.over:
                 return
-            if again + 1 == _TRIES:
-                text = f"the cluster has no namespace {each.namespace}, and keeps none"
-                self._following.fail(each, Reason("backend_unavailable", text, fault=Fault.BACKEND))
+            if each.stopping or not passes or tries == _TRIES:
+                self._following.fail(each, CANCELLED if each.stopping else reason)
                 return
-            if each.stopping:
-                self._following.fail(each, CANCELLED)
-                return
-            await asyncio.sleep(_TRY_AGAIN * 2**again)
+            self._following.hold_up(each, reason)
+            until = time.monotonic() + (_FULL_FOR if full else _TRY_AGAIN * 2 ** (tries - 1))
+            while not (each.stopping or each.over) and time.monotonic() < until:
+                await asyncio.sleep(_TRY_AGAIN)
+
+    def _troubled(self, error: Unstageable | Refused | Unavailable | OSError, each: Followed) -> tuple[Reason, bool]:
+        """Why it could not be handed over, and whether that may pass."""
+        match error:
+            case Unstageable():
+                return error.reason, False
+            case Refused():
+                reason, gone = reasons.refused(error), error.status == 404
+                if gone:  # its namespace is: it is made again where it is ours
+                    self._namespaces.pop(each.namespace, None)
+                full, ours = reason.code == "waiting_for_quota", not self._backend.namespace
+                return reason, full or error.status in _HELD_UP or (gone and ours)
+            case Unavailable():
+                return Reason(error.code, error.message, error.hint, Fault.BACKEND), True
+            case OSError():
+                return Reason("start_failed", f"it could not be staged: {error}", fault=Fault.PLATFORM), False
 
     async def _hand_over(self, launch: Launch, each: Followed) -> None:
         ensured = asyncio.ensure_future(self._ensure(each.namespace))

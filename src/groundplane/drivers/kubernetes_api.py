@@ -20,6 +20,7 @@ _PATHS = {
     "ResourceQuota": "/api/v1/{in}resourcequotas",
     "Job": "/apis/batch/v1/{in}jobs",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/{in}networkpolicies",
+    "PriorityClass": "/apis/scheduling.k8s.io/v1/priorityclasses",
     "RuntimeClass": "/apis/node.k8s.io/v1/runtimeclasses",
     "SelfSubjectAccessReview": "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
     "LocalQueue": "/apis/kueue.x-k8s.io/v1beta2/{in}localqueues",

@@ -40,6 +40,8 @@ async def check(cluster: Cluster, backend: Backend, store: BlobStore) -> Health:
         _namespace(cluster, backend),
         _queue(cluster, backend),
         _runtime(cluster, backend),
+        _priority(cluster, backend),
+        _account(cluster, backend),
         asyncio.to_thread(_registry, backend),
         asyncio.to_thread(_storage, store),
     )
@@ -124,6 +126,28 @@ async def _runtime(cluster: Cluster, backend: Backend) -> list[str]:
         return [] if await cluster.get("RuntimeClass", name) else [f"runtime class: there is no {name}"]
     except Refused as refused:
         return [f"runtime class: {refused.message}"]
+
+
+async def _priority(cluster: Cluster, backend: Backend) -> list[str]:
+    name = backend.placing.priority
+    try:
+        found = not name or await cluster.get("PriorityClass", name)
+    except Refused:  # it may not be asked for; a task that waits will tell
+        return []
+    return [] if found else [f"priority class: there is no {name}"]
+
+
+async def _account(cluster: Cluster, backend: Backend) -> list[str]:
+    """Without a namespace for all projects it must be in those that use this backend, which nobody knows before."""
+    name, namespace = backend.placing.account, backend.namespace
+    if not name:
+        return []
+    try:
+        found = (await cluster.listing("ServiceAccount", namespace, fields=f"metadata.name={name}"))["items"]
+    except Refused:  # it may not be asked for; a task that waits will tell
+        return []
+    where = f"namespace {namespace}" if namespace else "any namespace"
+    return [] if found else [f"service account: there is no {name} in {where}"]
 
 
 def _registry(backend: Backend) -> list[str]:

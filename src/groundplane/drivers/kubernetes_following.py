@@ -7,7 +7,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ _LOOK = 2.0
 """Seconds between two looks at why tasks have no pod, while there are such."""
 _STATUS_WITHIN = 8.0
 """Seconds in which the cluster tells how a container ended whose staging has told already."""
+_LOOKS = 4
+"""At a Job with a deadline whose pod goes."""
 _LOST_AFTER = 20.0
 """Seconds after a pod's end in which its result may still be on its way."""
 
@@ -164,7 +166,7 @@ class Following:
         each.pod = pod
         each.changed.set()
         each.memory = each.memory or memory_of(pod)
-        if each.streaming is None and _runs(pod):
+        if each.streaming is None and reasons.has_begun(pod):
             each.streaming = asyncio.create_task(self._stream(each, pod["metadata"]["name"]))
         if pod["status"].get("phase") in ("Failed", "Succeeded") and not each.pod_ended:
             each.pod_ended = time.monotonic()
@@ -176,19 +178,26 @@ class Following:
             self._waits(each, reasons.waits(pod))
         return each
 
+    def hold_up(self, each: Followed, trouble: Reason | None) -> None:
+        """It could not be handed over so far, for this reason; None: it is."""
+        each.trouble = trouble
+        for part in each.parts:
+            if part.told.phase is Phase.ACCEPTED:
+                self._waits(part, reasons.waits(part.pod or {}))
+
     def _waits(self, each: Followed, found: reasons.Wait | None) -> None:
-        now = time.monotonic()
-        if found is None:
-            each.waiting_since = 0.0
-            if each.told.reason is not None:
-                self._say(each, replace(each.told, reason=None))
-            return
-        each.waiting_since = each.waiting_since or now
-        if found.over or (self._patience and now - each.waiting_since > self._patience):
-            self._end(each, Observation(each.attempt, Phase.ENDED, reason=found.reason))
+        """found: what holds it up in the cluster."""
+        now, trouble = time.monotonic(), (each.whole or each).trouble
+        if found is None and trouble is not None:
+            found = reasons.Wait(trouble)
+        each.waiting_since = 0.0 if found is None or found.endless else each.waiting_since or now
+        reason = found.reason if found is not None else None
+        late = bool(self._patience and each.waiting_since) and now - each.waiting_since > self._patience
+        if found is not None and (found.over or late):
+            self._end(each, Observation(each.attempt, Phase.ENDED, reason=reason))
             self._do(self._remove(each))
-        elif each.told.reason != found.reason:
-            self._say(each, replace(each.told, reason=found.reason))
+        elif each.told.reason != reason:
+            self._say(each, replace(each.told, reason=reason))
 
     def _vanished(self, each: Followed) -> None:
         if not each.over:
@@ -206,14 +215,12 @@ class Following:
             return
         pod = each.pod or {}
         name = pod.get("metadata", {}).get("name", name_of(each.attempt))
-        reason = reasons.failed(pod)
+        reason = await self._taken_away(each) if gone and not each.stopping else reasons.failed(pod)
         stop = reasons.stopped(pod)
         if each.stopping:
             reason = CANCELLED
         elif stop is not None and stop.out_of_memory:
             reason = reasons.out_of_memory(each.memory)
-        elif reason is None and gone:
-            reason = reasons.deleted(name)
         elif reason is None:
             said = f" (exit code {stop.exit_code})" if stop else ""
             text = f"pod {name} ended{said} without a result"
@@ -298,16 +305,11 @@ class Following:
         """The staging container's own word, and what only the cluster knows: whether its memory ran out."""
         if told.reason is not None and told.reason.code == "staging_failed":
             self._staging.doubt()  # before it is told, and tried again
+            told = replace(told, reason=(each.whole or each).trouble or told.reason)
         killed = told.reason is None and told.exit_code in (None, 137)
         if killed and not each.stopping:
-            deadline = time.monotonic() + _STATUS_WITHIN
-            while (stop := reasons.stopped(each.pod or {})) is None and time.monotonic() < deadline:
-                each.changed.clear()
-                try:
-                    await asyncio.wait_for(each.changed.wait(), deadline - time.monotonic())
-                except TimeoutError:
-                    break
-            found = reasons.failed(each.pod or {})
+            await self._until(each, lambda pod: reasons.stopped(pod) is not None)
+            stop, found = reasons.stopped(each.pod or {}), reasons.failed(each.pod or {})
             if stop is not None and stop.out_of_memory:
                 told = replace(told, reason=reasons.out_of_memory(each.memory), exit_code=stop.exit_code)
             elif found is not None:
@@ -315,12 +317,38 @@ class Following:
             elif stop is not None and told.exit_code is None:
                 told = replace(told, exit_code=stop.exit_code)
             elif told.exit_code is None:
-                name = (each.pod or {}).get("metadata", {}).get("name", "")
-                told = replace(told, reason=reasons.deleted(name))
+                told = replace(told, reason=await self._taken_away(each))
         elif told.reason is not None and told.reason.code == "cancelled" and not each.stopping:
-            name = (each.pod or {}).get("metadata", {}).get("name", "")
-            told = replace(told, reason=reasons.failed(each.pod or {}) or reasons.deleted(name))
+            await self._until(each, reasons.is_going)
+            told = replace(told, reason=await self._taken_away(each))
         self._end(each, replace(told, lost={**told.lost, **each.lost}))
+
+    async def _until(self, each: Followed, holds: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Waits for the cluster to say so of its pod, which it does a little later than the pod itself."""
+        deadline = time.monotonic() + _STATUS_WITHIN
+        while not holds(each.pod or {}) and (left := deadline - time.monotonic()) > 0:
+            each.changed.clear()
+            try:
+                await asyncio.wait_for(each.changed.wait(), left)
+            except TimeoutError:
+                return
+
+    async def _taken_away(self, each: Followed) -> Reason:
+        """Why its pod is gone, or goes, though nobody here asked for it."""
+        pod, name = each.pod or {}, name_of(each.attempt)
+        if (found := reasons.failed(pod)) is not None:
+            return found
+        try:
+            for _ in range(_LOOKS):
+                job = await self._cluster.get("Job", name, each.namespace) or {}
+                if (found := reasons.overdue(job)) is not None:
+                    return found
+                if not job.get("spec", {}).get("activeDeadlineSeconds"):
+                    break
+                await asyncio.sleep(_RETRY)  # a Job takes its pods away before it says why
+        except (Refused, Unavailable) as error:
+            log.warning("cannot tell why its pod is gone attempt=%s error=%s", each.attempt, error)
+        return reasons.deleted(pod.get("metadata", {}).get("name", name))
 
     # --- tasks without a pod ------------------------------------------------------------------------------------------
 
@@ -358,6 +386,8 @@ class Following:
         positions = await kubernetes_queue.positions(self._cluster, namespace, self._queue) if self._queue else {}
         words = await kubernetes_queue.words(self._cluster, namespace) if self._queue else {}
         for each in waiting:
+            if each.over or each.pod is not None:
+                continue  # meanwhile
             job = jobs.get(each.attempt)
             if job is None:
                 if not await self._collect(each) and not each.over:
@@ -366,15 +396,9 @@ class Following:
                 continue
             if job["spec"].get("suspend") and self._queue:
                 uid = job["metadata"]["uid"]
-                self._told(each, reasons.queued(self._queue, positions.get(uid), words.get(uid, "")))
-            elif (found := reasons.held_back(events.get(job["metadata"]["name"], ()))) is not None:
-                self._told(each, found)
-            elif each.told.reason is not None:
-                self._say(each, replace(each.told, reason=None))
-
-    def _told(self, each: Followed, reason: Reason) -> None:
-        if reason != each.told.reason:
-            self._say(each, replace(each.told, reason=reason))
+                self._waits(each, reasons.Wait(reasons.queued(self._queue, positions.get(uid), words.get(uid, ""))))
+            else:
+                self._waits(each, reasons.held_back(events.get(job["metadata"]["name"], ())))
 
     async def missing(self, each: Followed) -> None:
         """The cluster knows nothing of it any more: its result may be there, else nobody will ever know."""
@@ -422,12 +446,3 @@ class Following:
         task = asyncio.create_task(run())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _runs(pod: Mapping[str, Any]) -> bool:
-    """Whether the staging container has begun."""
-    for found in pod.get("status", {}).get("initContainerStatuses") or ():
-        if found.get("name") == STAGE:
-            state = found.get("state", {})
-            return "running" in state or "terminated" in state
-    return False

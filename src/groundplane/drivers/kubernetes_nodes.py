@@ -18,7 +18,8 @@ from groundplane.spi.launch import Observation, Phase, Usage
 class Followed:
     """One attempt, or one node of an attempt that has several. told: the newest observation; number: when it came to be
     so. submitted: monotonic seconds. 0: the cluster has not been told yet. pod: its newest state. memory: the limit.
-    lost: what conversions lost. index, whole: which node it is, and of what. nodes: those that it has.
+    lost: what conversions lost. index, whole: which node it is, and of what. nodes: those that it has. trouble: why it
+    could not be handed over so far; it is tried again.
     """
 
     attempt: str
@@ -41,6 +42,7 @@ class Followed:
     index: int | None = None
     whole: Followed | None = None
     nodes: list[Followed] = field(default_factory=list["Followed"])
+    trouble: Reason | None = None
 
     @property
     def over(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from groundplane.drivers.kubernetes_api import Refused
-from groundplane.drivers.kubernetes_objects import WORK
+from groundplane.drivers.kubernetes_objects import STAGE, WORK
 from groundplane.model.reasons import Fault, Reason
 
 _GONE = ("not found", "manifest unknown", "name unknown", "does not exist", "no such host")
@@ -18,10 +18,15 @@ _NODE = frozenset({"NodeLost", "NodeShutdown", "Terminated", "NodeAffinity", "Un
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Why a task does not run yet. over: it will never, and this is the reason to end it with."""
+    """Why a task does not run yet. over: it will never, and this is the reason to end it with. endless: however long
+    the backend's patience is, which is for images and places."""
 
     reason: Reason
     over: bool = False
+
+    @property
+    def endless(self) -> bool:
+        return self.reason.code not in ("unschedulable", "image_pull")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,15 @@ def waits(pod: Mapping[str, Any]) -> Wait | None:
     return None
 
 
+def has_begun(pod: Mapping[str, Any]) -> bool:
+    """Whether the staging container has."""
+    for found in pod.get("status", {}).get("initContainerStatuses") or ():
+        if found.get("name") == STAGE:
+            state = found.get("state", {})
+            return "running" in state or "terminated" in state
+    return False
+
+
 def stopped(pod: Mapping[str, Any]) -> Stop | None:
     """How the work's container ended; None while it runs, or when it never began."""
     for found in pod.get("status", {}).get("containerStatuses") or ():
@@ -81,7 +95,7 @@ def failed(pod: Mapping[str, Any]) -> Reason | None:
     if why in ("Evicted", "Preempting"):
         return Reason("evicted", f"its pod was evicted: {said}", _AGAIN, Fault.BACKEND)
     if why == "DeadlineExceeded":
-        return Reason("deadline_exceeded", f"the cluster ended it: {said}", _AGAIN, Fault.BACKEND)
+        return _overdue(said)
     if why in _NODE:
         return node_lost(said or why)
     for found in status.get("containerStatuses") or ():
@@ -99,6 +113,12 @@ def is_adrift(pod: Mapping[str, Any]) -> bool:
     return any(each.get("reason") == "DeletionByTaintManager" and each.get("status") == "True" for each in conditions)
 
 
+def is_going(pod: Mapping[str, Any]) -> bool:
+    """Whether the cluster has said that its end has come, and by that why."""
+    ended = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+    return ended or bool(pod.get("metadata", {}).get("deletionTimestamp")) or failed(pod) is not None
+
+
 def out_of_memory(limit: int | None) -> Reason:
     """The kernel killed it for its memory."""
     from groundplane.model.quantities import format_size
@@ -111,24 +131,34 @@ def node_lost(said: str) -> Reason:
     return Reason("node_lost", f"its node was lost: {said}", _AGAIN, Fault.BACKEND)
 
 
+def overdue(job: Mapping[str, Any]) -> Reason | None:
+    """Whether its Job's deadline took its pods away: they do not tell so themselves."""
+    for condition in job.get("status", {}).get("conditions") or ():
+        ends = condition.get("type") in ("FailureTarget", "Failed") and condition.get("status") == "True"
+        if ends and condition.get("reason") == "DeadlineExceeded":
+            return _overdue(_first(condition.get("message", "")))
+    return None
+
+
 def deleted(name: str) -> Reason:
     """Somebody, or something, took it away."""
     return Reason("pod_deleted", f"its pod {name} was deleted before it ended", _AGAIN, Fault.BACKEND)
 
 
-def held_back(events: Iterable[Mapping[str, Any]]) -> Reason | None:
+def held_back(events: Iterable[Mapping[str, Any]]) -> Wait | None:
     """Why a Job has no pod, by its newest events. The first one may be a passing one (a webhook that did not know the
-    Job yet), and is not believed."""
+    Job yet), and is not believed. What is no quota counts as a place that is not there: it is waited for as long."""
     failures = [event for event in events if event.get("reason") == "FailedCreate"]
     if not failures:
         return None
     newest = max(failures, key=_when)
     said = _first(newest.get("message", ""))
     if "exceeded quota" in said or "must specify" in said:
-        return Reason("waiting_for_quota", f"the namespace's quota is used up: {said}", _QUOTA, Fault.BACKEND)
+        return Wait(_quota(said))
     if len(failures) == 1 and int(newest.get("count") or 1) == 1:
         return None
-    return Reason("start_failed", f"the cluster makes no pod of it: {said}", "ask its administrator", Fault.BACKEND)
+    text, hint = f"the cluster makes no pod of it: {said}", "`ground backends check` may say what is missing"
+    return Wait(Reason("unschedulable", text, hint, Fault.BACKEND))
 
 
 def queued(queue: str, position: int | None, said: str) -> Reason:
@@ -141,7 +171,7 @@ def queued(queue: str, position: int | None, said: str) -> Reason:
 def refused(said: Refused) -> Reason:
     """What the API server would not do, as a reason."""
     if said.status == 403 and "exceeded quota" in said.message:
-        return Reason("quota_exceeded", f"the namespace takes no more: {said.message}", fault=Fault.BACKEND)
+        return _quota(said.message)
     if said.status == 401:
         text = f"the cluster does not know who asks: {said.message}"
         hint = "its token may have expired: add the backend again, with a new one"
@@ -149,11 +179,22 @@ def refused(said: Refused) -> Reason:
     if said.status == 403:
         hint = "ground backends check says which permissions are missing"
         return Reason("backend_unavailable", f"the cluster refuses: {said.message}", hint, Fault.BACKEND)
+    if said.status == 404:
+        text, hint = f"the cluster lacks what this needs: {said.message}", "ground backends check says what is missing"
+        return Reason("backend_unavailable", text, hint, Fault.BACKEND)
     return Reason("start_failed", f"the cluster refuses it: {said.message}", fault=Fault.BACKEND)
 
 
 _AGAIN = "it is tried again by itself"
 _QUOTA = "it starts by itself when others have ended"
+
+
+def _quota(said: str) -> Reason:
+    return Reason("waiting_for_quota", f"the namespace's quota is used up: {said}", _QUOTA, Fault.BACKEND)
+
+
+def _overdue(said: str) -> Reason:
+    return Reason("deadline_exceeded", f"the cluster ended it: {said}", _AGAIN, Fault.BACKEND)
 
 
 def _statuses(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from groundplane.drivers import kubernetes_reasons as reasons
+from groundplane.drivers.kubernetes_api import Refused
 from groundplane.model.reasons import Fault
 
 IMAGE = "10.200.0.1:5000/none:1"
@@ -168,8 +169,72 @@ PASSING = 'admission webhook "mpod.kb.io" denied the request: Job.batch "ground-
 
 def test_a_full_quota_is_waited_for() -> None:
     found = reasons.held_back([event(QUOTA, "2026-01-01T00:00:01Z")])
-    assert found is not None
-    assert (found.code, found.fault) == ("waiting_for_quota", Fault.BACKEND) and "requested: pods=1" in found.message
+    assert found is not None and found.endless and not found.over
+    told = found.reason
+    assert (told.code, told.fault) == ("waiting_for_quota", Fault.BACKEND) and "requested: pods=1" in told.message
+
+
+COUNTED = (
+    'jobs.batch "ground-x" is forbidden: exceeded quota: one, requested: count/jobs.batch=1, used: count/jobs.batch=1, '
+    "limited: count/jobs.batch=1"
+)
+
+
+def test_a_quota_of_objects_is_waited_for_like_one_of_pods() -> None:
+    told = reasons.refused(Refused(403, "Forbidden", COUNTED))
+    assert reasons.Wait(told).endless
+    assert (told.code, told.fault) == (
+        "waiting_for_quota",
+        Fault.BACKEND,
+    ) and "used: count/jobs.batch=1" in told.message
+    other = reasons.refused(
+        Refused(403, "Forbidden", 'jobs.batch is forbidden: User "u" cannot create resource "jobs"')
+    )
+    assert other.code == "backend_unavailable"
+
+
+def test_a_namespace_that_is_not_there_is_named() -> None:
+    told = reasons.refused(Refused(404, "NotFound", 'namespaces "nonsuch" not found'))
+    assert (told.code, told.fault) == ("backend_unavailable", Fault.BACKEND)
+    assert 'namespaces "nonsuch" not found' in told.message and "ground backends check" in told.hint
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'pods "ground-x-" is forbidden: no PriorityClass with name zzz was found',
+        'pods "ground-x-" is forbidden: error looking up service account p/nope: serviceaccount "nope" not found',
+        'pods "ground-x-wx7" is forbidden: maximum cpu usage per Container is 50m, but limit is 100m',
+    ],
+)
+def test_a_pod_that_is_never_made_is_waited_for_no_longer_than_a_place(said: str) -> None:
+    found = reasons.held_back([event(said, "2026-01-01T00:00:05Z"), event(said, "2026-01-01T00:00:06Z")])
+    assert found is not None and not found.endless
+    assert (found.reason.code, found.reason.fault) == ("unschedulable", Fault.BACKEND)
+    assert "makes no pod" in found.reason.message and said in found.reason.message and found.reason.hint
+
+
+def of_job(kind: str, status: str, why: str) -> dict[str, Any]:
+    said = "Job was active longer than specified deadline"
+    return {"status": {"conditions": [{"type": kind, "status": status, "reason": why, "message": said}]}}
+
+
+def test_a_deadline_of_the_job_is_told_by_the_job() -> None:
+    for kind in ("FailureTarget", "Failed"):
+        told = reasons.overdue(of_job(kind, "True", "DeadlineExceeded"))
+        assert told is not None and (told.code, told.fault) == ("deadline_exceeded", Fault.BACKEND)
+        assert "longer than specified deadline" in told.message and told.hint
+    assert reasons.overdue(of_job("Failed", "True", "BackoffLimitExceeded")) is None
+    assert reasons.overdue(of_job("FailureTarget", "False", "DeadlineExceeded")) is None
+    assert reasons.overdue({}) is None
+
+
+def test_a_pod_that_goes_says_so() -> None:
+    assert reasons.is_going({"metadata": {"deletionTimestamp": "2026-01-01T00:00:01Z"}})
+    assert reasons.is_going(condition("DisruptionTarget", "True", "EvictionByEvictionAPI", "", "Running"))
+    assert reasons.is_going({"metadata": {}, "status": {"phase": "Failed"}})
+    assert not reasons.is_going({"metadata": {}, "status": {"phase": "Running"}})
+    assert not reasons.is_going({})
 
 
 def test_a_first_failure_that_passes_is_not_believed() -> None:
@@ -178,17 +243,17 @@ def test_a_first_failure_that_passes_is_not_believed() -> None:
     assert reasons.held_back([]) is None
     assert reasons.held_back([{"reason": "SuccessfulCreate", "metadata": {}}]) is None
     again = reasons.held_back([event(PASSING, "2026-01-01T00:00:05Z", 2)])
-    assert again is not None and again.code == "start_failed"
+    assert again is not None and again.reason.code == "unschedulable"
 
 
 def test_the_newest_event_counts() -> None:
     events = [event(QUOTA, "2026-01-01T00:00:09Z"), event(PASSING, "2026-01-01T00:00:01Z")]
     for each in (events, events[::-1]):
         found = reasons.held_back(each)
-        assert found is not None and found.code == "waiting_for_quota"
+        assert found is not None and found.reason.code == "waiting_for_quota"
     since = {"reason": "FailedCreate", "message": QUOTA, "metadata": {"creationTimestamp": "2026-01-01T00:00:10Z"}}
     found = reasons.held_back([events[1], since])
-    assert found is not None and found.code == "waiting_for_quota"
+    assert found is not None and found.reason.code == "waiting_for_quota"
 
 
 def test_a_queue_says_where_a_task_stands() -> None:
