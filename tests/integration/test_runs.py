@@ -12,7 +12,7 @@ from groundplane.model.errors import Conflict, Invalid, NotFound
 from groundplane.model.ids import new_id
 from groundplane.services import artifacts, runs
 from groundplane.services.settling import MOST_LOSSES
-from groundplane.spi.driver import Changes
+from groundplane.spi.driver import Changes, Health
 from groundplane.spi.launch import Observation, Phase
 from tests.planes import ME, Ground, states, task
 
@@ -77,6 +77,23 @@ def test_what_could_never_fit_is_refused(ground: Ground) -> None:
     assert "'one' asks for 4 nodes" in refused.value.message
     assert "kubernetes" in (refused.value.hint or "")
     assert ground.starts("") == []
+
+
+def test_a_backend_says_how_much_a_task_can_have_there(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = step("one", 'resources = { cpus = 2, memory = "23.4GiB" }')
+    for cpus, memory, said in (
+        (1.99, 64 << 30, "asks for 2 CPUs; backend 'local' has 1.99 for a task"),
+        (2.0, 25_121_000_000, "asks for 25,125,558,681 B memory; backend 'local' has 25,121,000,000 B for a task"),
+    ):
+        health = Health(True, "ready", cpus=cpus, memory=memory)
+        monkeypatch.setattr(ground.driver, "check", lambda health=health: health)
+        with pytest.raises(Invalid) as refused:
+            ground.submit(asked)
+        assert said in refused.value.message
+        assert refused.value.code == "never_fits"
+    health = Health(True, "ready")  # a cluster whose nodes may not be listed
+    monkeypatch.setattr(ground.driver, "check", lambda: health)
+    assert ground.submit(asked)
 
 
 def test_a_program_that_the_caller_has_not_fails_the_whole_run(ground: Ground) -> None:

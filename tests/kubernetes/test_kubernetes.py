@@ -94,16 +94,17 @@ def test_a_cluster_takes_every_object_with_every_option(site: Site) -> None:
         tolerations=("gpu", "team=a:NoSchedule", ":NoExecute"),
     )
     full = made(namespace)
+    labels = objects.labels_in(full.project, full.team, full.control_plane)
     bodies = [
-        objects.namespace("ground-dry-run", full.control_plane),
+        objects.namespace("ground-dry-run", labels),
         objects.secret(full, "{}"),
         objects.job(full, placing),
         objects.job(made(namespace, resources=Resources(), network=False), Placing()),
-        *objects.network_policies(namespace, full.control_plane, "http://10.1.2.3:9000"),
-        *objects.network_policies(namespace, full.control_plane, "https://s3.example.com"),
+        *objects.network_policies(namespace, labels, "http://10.1.2.3:9000"),
+        *objects.network_policies(namespace, labels, "https://s3.example.com"),
     ]
     if site.api.has_kueue():
-        bodies.append(objects.local_queue(namespace, full.control_plane, "q"))
+        bodies.append(objects.local_queue(namespace, labels, "q"))
     for body in bodies:
         assert site.api.create(body, dry_run=True) is not None, body["kind"]
     template = objects.job(full, Placing(tolerations=placing.tolerations))["spec"]["template"]
@@ -218,6 +219,9 @@ def test_every_object_says_whose_it_is(site: Site, fixed: bool) -> None:
         assert "echo begun" not in text and "X-Amz" not in text and not [each for each in secrets if each in text]
     assert not [each for each in secrets if each in str(site.api.listing("Secret", namespace, run=run))]
     policies = site.api.listing("NetworkPolicy", namespace)
+    for each in (*policies, *([] if fixed else [site.api.get("Namespace", namespace)])):
+        for name in ("project", "team"):
+            assert each["metadata"]["labels"][f"{DOMAIN}/{name}"] == labels[f"{DOMAIN}/{name}"], each["kind"]
     assert {each["metadata"]["name"] for each in policies} == (set() if fixed else {"ground-default", "ground-network"})
     assert ended(site, run)["state"] == "succeeded"
     if fixed:

@@ -246,7 +246,7 @@ class KubernetesDriver(Images):
                 return Reason("start_failed", f"it could not be staged: {error}", fault=Fault.PLATFORM), False
 
     async def _hand_over(self, launch: Launch, each: Followed) -> None:
-        ensured = asyncio.ensure_future(self._ensure(each.namespace))
+        ensured = asyncio.ensure_future(self._ensure(each.namespace, launch))
         staged = await asyncio.to_thread(self._staging.prepare, launch)
         each.lost = staged.lost
         if len(staged.order) > _MOST_ORDER:
@@ -299,16 +299,17 @@ class KubernetesDriver(Images):
             lost=each.lost,
         )
 
-    async def _ensure(self, namespace: str) -> None:
+    async def _ensure(self, namespace: str, launch: Launch) -> None:
         """The namespace is there, has what tasks need, and is watched."""
         known = self._namespaces.get(namespace)
         if known is None or (known.done() and known.exception() is not None):
-            known = self._namespaces[namespace] = asyncio.ensure_future(self._furnish(namespace))
+            known = self._namespaces[namespace] = asyncio.ensure_future(self._furnish(namespace, launch))
         await asyncio.shield(known)
 
-    async def _furnish(self, namespace: str) -> None:
+    async def _furnish(self, namespace: str, launch: Launch) -> None:
         if not self._backend.namespace:
-            mine, queue = self._control_plane, self._backend.placing.queue
+            mine = objects.labels_in(launch.project or "default", launch.team or "default", self._control_plane)
+            queue = self._backend.placing.queue
             if await self._cluster.get("Namespace", namespace) is None:
                 await self._cluster.create(objects.namespace(namespace, mine))
             for policy in objects.network_policies(namespace, mine, self._endpoint):
@@ -343,11 +344,11 @@ class KubernetesDriver(Images):
     async def _survey(self) -> None:
         """All namespaces are watched in which this control plane has Jobs."""
         if self._backend.namespace:
-            await self._ensure(self._backend.namespace)
+            await self._following.watch(self._backend.namespace)
             return
         found = await self._cluster.listing("Namespace", labels=f"{objects.MINE}={self._control_plane}")
         for each in found["items"]:
-            await self._ensure(each["metadata"]["name"])
+            await self._following.watch(each["metadata"]["name"])
 
     async def _one(self, attempt: str, found: dict[str, Any] | None) -> Observation:
         """found: its Job."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from groundplane.drivers.kubernetes_api import Cluster, Refused
 from groundplane.drivers.kubernetes_backend import Backend
+from groundplane.drivers.kubernetes_capacity import largest
 from groundplane.model.errors import GroundError
 from groundplane.oci import registry
 from groundplane.spi.blobs import BlobStore
@@ -46,10 +48,11 @@ async def check(cluster: Cluster, backend: Backend, store: BlobStore) -> Health:
         asyncio.to_thread(_storage, store),
     )
     missing = [line for look in looks for line in look]
-    nodes = await _nodes(cluster)
+    nodes, daemons = await asyncio.gather(_listed(cluster, "Node"), _listed(cluster, "DaemonSet"))
+    room = largest(nodes or (), daemons or (), backend.placing.priority)
     facts = {
         "cluster": f"Kubernetes {version} at {cluster.server}",
-        "network": await _enforced(cluster),
+        "network": _enforced(daemons),
         "requests": f"{cluster.requests} since this control plane began",
         **(await _quotas(cluster, backend)),
         **{f"missing {number}": line for number, line in enumerate(missing, 1)},
@@ -58,9 +61,9 @@ async def check(cluster: Cluster, backend: Backend, store: BlobStore) -> Health:
         ok=not missing,
         message="ready" if not missing else missing[0],
         hint="" if len(missing) < 2 else f"and {len(missing) - 1} more: ground backends check",
-        cpus=max((cpus for cpus, _, _ in nodes), default=0.0),
-        memory=max((memory for _, memory, _ in nodes), default=0),
-        gpus=max((gpus for _, _, gpus in nodes), default=0),
+        cpus=room.cpus,
+        memory=room.memory,
+        gpus=room.gpus,
         facts=facts,
     )
 
@@ -166,20 +169,12 @@ def _storage(store: BlobStore) -> list[str]:
     return []
 
 
-async def _nodes(cluster: Cluster) -> list[tuple[float, int, int]]:
-    """CPUs, bytes and GPUs that each node has for pods; none where they may not be listed."""
+async def _listed(cluster: Cluster, kind: str) -> list[dict[str, Any]] | None:
+    """All of a kind; None where they may not be listed."""
     try:
-        found = await cluster.listing("Node")
+        return (await cluster.listing(kind))["items"]
     except Refused:
-        return []
-    return [
-        (
-            _cpus(str(node["status"]["allocatable"].get("cpu", "0"))),
-            _bytes(str(node["status"]["allocatable"].get("memory", "0"))),
-            int(node["status"]["allocatable"].get("nvidia.com/gpu", "0")),
-        )
-        for node in found["items"]
-    ]
+        return None
 
 
 async def _quotas(cluster: Cluster, backend: Backend) -> dict[str, str]:
@@ -197,28 +192,12 @@ async def _quotas(cluster: Cluster, backend: Backend) -> dict[str, str]:
     return told
 
 
-async def _enforced(cluster: Cluster) -> str:
+def _enforced(daemons: list[dict[str, Any]] | None) -> str:
     """NetworkPolicies are accepted by every cluster, and ignored by one without a network that knows them."""
-    try:
-        found = await cluster.listing("DaemonSet")
-    except Refused:
+    if daemons is None:
         return "whether NetworkPolicies are enforced cannot be seen: DaemonSets may not be listed"
-    names = sorted({item["metadata"]["name"] for item in found["items"]})
+    names = sorted({item["metadata"]["name"] for item in daemons})
     known = next((name for name in names if any(each in name for each in _ENFORCERS)), "")
     if known:
         return f"NetworkPolicies are enforced by {known}"
     return "NOT ENFORCED: nothing here is known to enforce NetworkPolicies; tasks reach what their node reaches"
-
-
-_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-
-
-def _bytes(text: str) -> int:
-    for unit, factor in _UNITS.items():
-        if text.endswith(unit):
-            return int(float(text.removesuffix(unit)) * factor)
-    return int(float(text.removesuffix("m")) / 1000) if text.endswith("m") else int(text)
-
-
-def _cpus(text: str) -> float:
-    return float(text.removesuffix("m")) / 1000 if text.endswith("m") else float(text)

@@ -304,8 +304,8 @@ class Following:
     async def _ended(self, each: Followed, told: Observation) -> None:
         """The staging container's own word, and what only the cluster knows: whether its memory ran out."""
         if told.reason is not None and told.reason.code == "staging_failed":
-            self._staging.doubt()  # before it is told, and tried again
-            told = replace(told, reason=(each.whole or each).trouble or told.reason)
+            found = await asyncio.to_thread(self._staging.doubt, told.reason)  # before it is told, and tried again
+            told = replace(told, reason=(each.whole or each).trouble or found)
         killed = told.reason is None and told.exit_code in (None, 137)
         if killed and not each.stopping:
             await self._until(each, lambda pod: reasons.stopped(pod) is not None)

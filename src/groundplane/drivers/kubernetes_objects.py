@@ -35,6 +35,8 @@ _LAST_WORDS = 30
 """Seconds beyond a task's own grace in which its outputs are stored when it is stopped."""
 _LEAST = {"cpu": "100m", "memory": "64Mi"}
 """What a task asks for that says nothing of it: the scheduler must know something."""
+BESIDE = {"cpu": "10m", "memory": "48Mi"}
+"""What the staging container asks for, of the same node as the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +117,16 @@ def memory_of(pod: Mapping[str, Any]) -> int | None:
 def labels_of(task: Task) -> dict[str, str]:
     """What every object of the task carries."""
     return {
-        f"{DOMAIN}/team": label(task.team),
-        f"{DOMAIN}/project": label(task.project),
+        **labels_in(task.project, task.team, task.control_plane),
         RUN: label(task.run),
         TASK: label(task.task),
         ATTEMPT: label(task.attempt),
-        MINE: task.control_plane,
     }
+
+
+def labels_in(project: str, team: str, control_plane: str) -> dict[str, str]:
+    """What a project's namespace carries, and what lies there for all of its tasks."""
+    return {f"{DOMAIN}/team": label(team), f"{DOMAIN}/project": label(project), MINE: control_plane}
 
 
 def secret(task: Task, order: str) -> dict[str, Any]:
@@ -175,17 +180,17 @@ def job(task: Task, placing: Placing) -> dict[str, Any]:
     return body
 
 
-def namespace(name: str, control_plane: str) -> dict[str, Any]:
+def namespace(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
     """A namespace of ours: it takes nothing but restricted pods."""
     labels = {
-        MINE: control_plane,
+        **labels,
         "app.kubernetes.io/managed-by": "groundplane",
         "pod-security.kubernetes.io/enforce": "restricted",
     }
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
-def network_policies(name: str, control_plane: str, storage: str) -> list[dict[str, Any]]:
+def network_policies(name: str, labels: Mapping[str, str], storage: str) -> list[dict[str, Any]]:
     """Nothing comes in; out go names and staging, and all of it for tasks with `network = true`. storage: its URL."""
     found = urlsplit(storage)
     port = found.port or (80 if found.scheme == "http" else 443)
@@ -198,28 +203,28 @@ def network_policies(name: str, control_plane: str, storage: str) -> list[dict[s
     names = {"ports": [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]}
     wide = {"matchLabels": {_NETWORK: "true"}}
     return [
-        _policy(name, control_plane, "ground-default", {}, [names, reach], ["Ingress", "Egress"]),
-        _policy(name, control_plane, "ground-network", wide, [{}], ["Egress"]),
+        _policy(name, labels, "ground-default", {}, [names, reach], ["Ingress", "Egress"]),
+        _policy(name, labels, "ground-network", wide, [{}], ["Egress"]),
     ]
 
 
-def local_queue(name: str, control_plane: str, queue: str) -> dict[str, Any]:
+def local_queue(name: str, labels: Mapping[str, str], queue: str) -> dict[str, Any]:
     """A LocalQueue for the ClusterQueue of that name."""
     return {
         "apiVersion": _KUEUE,
         "kind": "LocalQueue",
-        "metadata": {"name": queue, "namespace": name, "labels": {MINE: control_plane}},
+        "metadata": {"name": queue, "namespace": name, "labels": dict(labels)},
         "spec": {"clusterQueue": queue},
     }
 
 
 def _policy(
-    namespace: str, control_plane: str, name: str, pods: Mapping[str, Any], egress: list[Any], types: list[str]
+    namespace: str, labels: Mapping[str, str], name: str, pods: Mapping[str, Any], egress: list[Any], types: list[str]
 ) -> dict[str, Any]:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {"name": name, "namespace": namespace, "labels": {MINE: control_plane}},
+        "metadata": {"name": name, "namespace": namespace, "labels": dict(labels)},
         "spec": {"podSelector": dict(pods), "policyTypes": types, "egress": egress},
     }
 
@@ -297,7 +302,7 @@ def _staging(task: Task) -> dict[str, Any]:
         "restartPolicy": "Always",
         "command": list(agent(BASE, ORDER)),
         "securityContext": _LOCKED,
-        "resources": {"requests": {"cpu": "10m", "memory": "48Mi"}, "limits": {"memory": "512Mi"}},
+        "resources": {"requests": dict(BESIDE), "limits": {"memory": "512Mi"}},
         "volumeMounts": [
             {"name": "ground", "mountPath": BASE},
             {"name": "order", "mountPath": ORDER.rpartition("/")[0], "readOnly": True},

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from groundplane.drivers.kubernetes_api import Cluster, Refused
 
 
 async def positions(cluster: Cluster, namespace: str, queue: str) -> dict[str, int]:
-    """Job's uid -> its place in the LocalQueue, from 0, as Kueue's visibility API has it."""
+    """Job's uid -> how many are before it, as Kueue's visibility API has it."""
     path = f"/apis/visibility.kueue.x-k8s.io/v1beta2/namespaces/{namespace}/localqueues/{queue}/pendingworkloads"
     try:
         found = await cluster.ask("GET", path)
     except Refused:  # it is not installed everywhere
         return {}
-    places: dict[str, int] = {}
-    for item in found.get("items") or ():
-        for owner in item["metadata"].get("ownerReferences") or ():
-            places[owner["uid"]] = int(item.get("positionInLocalQueue", 0))
-    return places
+    return places(found)
+
+
+def places(pending: Mapping[str, Any]) -> dict[str, int]:
+    """Job's uid -> how many are before it in its ClusterQueue: those of other namespaces, that is projects, count too.
+
+    pending: a PendingWorkloadsSummary of one LocalQueue.
+    """
+    return {
+        owner["uid"]: int(item["positionInClusterQueue"])
+        for item in pending.get("items") or ()
+        for owner in item["metadata"].get("ownerReferences") or ()
+    }
 
 
 async def words(cluster: Cluster, namespace: str) -> dict[str, str]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from groundplane.drivers.kubernetes_objects import BASE, master_of
-from groundplane.model.reasons import Reason
+from groundplane.model.errors import Unavailable
+from groundplane.model.reasons import Fault, Reason
 from groundplane.spi import confining, conversions, layout, readers, wire
 from groundplane.spi.blobs import BlobStore
 from groundplane.spi.launch import Launch, Observation, StageIn
@@ -108,9 +109,15 @@ class Staging:
                         self.store.put(key, packed)
                     self._there.add(key)
 
-    def doubt(self) -> None:
-        """A pod did not find what the storage had: somebody may have deleted more of it. All is asked for again."""
+    def doubt(self, said: Reason) -> Reason:
+        """A pod could not bring what the storage should have: somebody may have deleted more of it, and all is asked
+        for again. The pod's own reason, or the storage's where this machine is refused too."""
         self._there.clear()
+        try:
+            self.store.check()
+        except Unavailable as error:
+            return Reason(error.code, error.message, error.hint, Fault.BACKEND)
+        return said
 
     def begun(self, attempt: str, nodes: int = 1) -> None:
         """Notes that the cluster has been told: whoever finds no Job from now on knows that it was taken away."""

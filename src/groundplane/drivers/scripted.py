@@ -77,7 +77,15 @@ class ScriptedDriver:
         devices = self.gpus
         count = len(devices.devices) if devices else self.gpu_count
         facts = {"limits": "none: it is a fake"}
-        return Health(True, "ready (a fake: nothing is really run)", gpus=count, facts=facts, devices=devices)
+        return Health(
+            True,
+            "ready (a fake: nothing is really run)",
+            cpus=1000.0,
+            memory=1 << 50,
+            gpus=count,
+            facts=facts,
+            devices=devices,
+        )
 
     def support(self, attempt: str) -> str:
         return str(layout.support(self._home or Path("/nonexistent"), attempt))

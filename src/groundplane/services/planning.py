@@ -277,10 +277,12 @@ def _check_capacity(driver: Driver, backend: str, steps: Sequence[Step]) -> None
             (asked.cpus or 0, health.cpus, "CPUs"),
             (asked.memory or 0, health.memory, "memory"),
         ):
-            if wanted > has:
+            if has and wanted > has:  # 0: it may not be asked, so the start will tell
                 shown = [format_size(wanted), format_size(has)] if what == "memory" else [f"{wanted:g}", f"{has:g}"]
+                if shown[0] == shown[1]:
+                    shown = [f"{wanted:,} B", f"{has:,} B"]
                 raise Invalid(
-                    f"step {step.name!r} asks for {shown[0]} {what}; backend {backend!r} has {shown[1]} in all",
+                    f"step {step.name!r} asks for {shown[0]} {what}; backend {backend!r} has {shown[1]} for a task",
                     hint="ask for less, or choose another backend with --on (`ground backends list`)",
                     code="never_fits",
                 )

@@ -16,7 +16,8 @@ from groundplane.spi.launch import Launch, LogChunk, Observation, Submission
 class Health:
     """Whether a backend can take work. `facts` are shown as they are (`limits: sampled, not enforced`).
 
-    gpus: how many it has. devices: which; None when it cannot tell.
+    cpus, memory: the most that a task can have there; 0: not known. gpus: how many it has. devices: which;
+    None when it cannot tell.
     """
 
     ok: bool

@@ -17,6 +17,7 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 WORDS = st.text(min_size=1, max_size=120)
 IDS = st.tuples(st.uuids(version=4), *[st.integers(0, 10**6)] * 3).map(lambda parts: ".".join(map(str, parts)))
+LABELS = objects.labels_in("trial", "default", "0123456789abcdef")
 PLACING = Placing("q", "high", "runner", "gvisor", {"disk": "ssd"}, ("gpu", "team=a:NoSchedule"))
 
 
@@ -95,7 +96,7 @@ def test_the_same_task_is_the_same_object() -> None:
     for make in (
         lambda: objects.job(made(), PLACING),
         lambda: objects.secret(made(), "{}"),
-        lambda: objects.network_policies("n", "c", "http://10.0.0.1:9000"),
+        lambda: objects.network_policies("n", LABELS, "http://10.0.0.1:9000"),
     ):
         assert json.dumps(make()) == json.dumps(make())
     one = objects.job(made(), PLACING)
@@ -113,7 +114,7 @@ def test_what_is_secret_is_in_the_secret_alone() -> None:
     assert [each["name"] for each in work["env"]] == ["HOME"] and "env" not in stage
     mounts = {each["name"]: each for each in stage["volumeMounts"]}
     assert mounts["order"]["readOnly"]
-    assert "order" not in {each["name"] for each in work["volumeMounts"]}  # the work never sees its signed URLs
+    assert "order" not in {each["name"] for each in work["volumeMounts"]}  # it is not handed to the work
 
 
 def test_the_secret_goes_with_its_job() -> None:
@@ -189,13 +190,32 @@ def test_there_is_time_for_last_words() -> None:
 
 
 def test_a_namespace_takes_restricted_pods_alone() -> None:
-    labels = objects.namespace("ground-x", "0123456789abcdef")["metadata"]["labels"]
+    labels = objects.namespace("ground-x", LABELS)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     assert labels[objects.MINE] == "0123456789abcdef"
 
 
+def test_what_a_project_has_for_all_its_tasks_says_whose_it_is() -> None:
+    expected = {f"{DOMAIN}/project": "trial", f"{DOMAIN}/team": "default", objects.MINE: "0123456789abcdef"}
+    found = [
+        objects.namespace("ground-trial", LABELS),
+        *objects.network_policies("ground-trial", LABELS, "http://10.0.0.1:9000"),
+        objects.local_queue("ground-trial", LABELS, "q"),
+    ]
+    assert [each["kind"] for each in found] == ["Namespace", "NetworkPolicy", "NetworkPolicy", "LocalQueue"]
+    for each in found:
+        assert expected.items() <= each["metadata"]["labels"].items(), each["kind"]
+        assert objects.ATTEMPT not in each["metadata"]["labels"]  # what has none is no leftover of an attempt
+    assert expected.items() <= objects.labels_of(made()).items()
+
+
+def test_any_project_and_team_make_labels_of_a_namespace() -> None:
+    for value in objects.labels_in("My Project", "R & D", "0123456789abcdef").values():
+        assert LABEL.fullmatch(value), value
+
+
 def test_nothing_comes_in_and_only_staging_goes_out() -> None:
-    default, wide = objects.network_policies("n", "c", "http://10.1.2.3:9000")
+    default, wide = objects.network_policies("n", LABELS, "http://10.1.2.3:9000")
     assert default["spec"]["podSelector"] == {}
     assert default["spec"]["policyTypes"] == ["Ingress", "Egress"] and "ingress" not in default["spec"]
     _, reach = default["spec"]["egress"]
@@ -208,6 +228,6 @@ def test_nothing_comes_in_and_only_staging_goes_out() -> None:
 
 def test_a_storage_by_name_opens_its_port() -> None:
     for storage, port in (("https://s3.example.com", 443), ("http://s3.example.com", 80), ("http://[::1]:9", 9)):
-        _, reach = objects.network_policies("n", "c", storage)[0]["spec"]["egress"]
+        _, reach = objects.network_policies("n", LABELS, storage)[0]["spec"]["egress"]
         assert reach["ports"] == [{"port": port, "protocol": "TCP"}]
         assert reach.get("to", []) == ([{"ipBlock": {"cidr": "::1/128"}}] if "::1" in storage else [])

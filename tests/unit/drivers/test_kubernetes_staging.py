@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 
 from groundplane.drivers.kubernetes_staging import INSIDE, Refused, Staging, complete
+from groundplane.model.errors import Unavailable
+from groundplane.model.reasons import Fault, Reason
 from groundplane.spi import enclosing, layout, readers, wire
 from groundplane.spi.launch import Command, Launch, Observation, Phase, StageIn
 from groundplane.spi.snapshots import Entry, Manifest, digest_of
 from tests.parts import require
 
+NOT_BROUGHT = Reason("staging_failed", "the snapshot: HTTP 403 Forbidden", "compare the clocks", Fault.BACKEND)
 ATTEMPT = "01a22109-1b39-7d45-9725-89296f593581.0.0.1"
 
 
@@ -144,9 +147,22 @@ def test_what_somebody_deleted_is_sent_again_once_that_is_noticed(home: Path, st
     store.content.clear()
     staging.upload(staging.prepare(asked))
     assert store.content == {}  # it is remembered: nobody asks for each task
-    staging.doubt()
+    assert staging.doubt(NOT_BROUGHT) == NOT_BROUGHT
     staging.upload(staging.prepare(asked))
     assert store.content == before
+
+
+def test_a_storage_that_refuses_this_machine_too_says_why_a_pod_could_not_bring(home: Path, store: Store) -> None:
+    """A wrong key: the pod sees no more than HTTP 403."""
+    staging = Staging(home, store, "mine")
+    refusal = Unavailable("bucket b: it does not know the access key", hint="check it", code="storage_unavailable")
+
+    def check() -> None:
+        raise refusal
+
+    store.check = check
+    expected = Reason("storage_unavailable", refusal.message, refusal.hint, Fault.BACKEND)
+    assert staging.doubt(NOT_BROUGHT) == expected
 
 
 def test_a_large_file_travels_and_must_be_what_it_was(home: Path, store: Store, tmp_path: Path) -> None:
