@@ -17,6 +17,7 @@ import pytest
 from groundplane.model.resources import Resources
 from groundplane.spi import confining, layout
 from groundplane.spi.launch import Phase
+from groundplane.spi.shell_exports import SHELLS_OWN
 from groundplane.spi.toolchain import Command
 from tests.conformance.driver_bench import launch
 from tests.integration.agent_bench import AgentBench, agent_bench, eventually
@@ -194,6 +195,7 @@ def test_its_variables_are_what_they_were(bench: AgentBench, project: Path) -> N
         "EMPTY": "",
         "ODD": "\udcff\udcfe é",
         "LONG": "x" * 5_000,
+        **dict.fromkeys(sorted(SHELLS_OWN), "x"),
         "HOME": "/tmp",
         "PATH": os.defpath,
     }

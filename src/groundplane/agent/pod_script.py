@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SHELLS_OWN = frozenset({"UID", "EUID", "PPID", "OPTIND", "SHELLOPTS", "BASHOPTS", "BASH_VERSINFO"})
-"""Read-only in one shell or another, or numbers alone: setting them would end it."""
+from groundplane.spi.shell_exports import exportable, quoted
 
 # The work is in the background, so that a signal to the shell is heard while it runs. At the end the shell waits for
 # the agent's word: the container lives, and with it the pod, until the outputs have been kept.
@@ -38,10 +35,10 @@ exit "$ground__status"
 
 def begin(control: str, tree: str, argv: Sequence[str], env: Mapping[str, str]) -> bytes:
     """The script that runs `argv` in `tree`. Raises ValueError where a text holds a NUL."""
-    lines = [f"export {name}={_quoted(value)}" for name, value in env.items() if exportable(name)]
-    lines.append(f"ground__ctl={_quoted(control)}")
-    lines.append(f'cd {_quoted(tree)} || {{ echo "exit 126" >"$ground__ctl/exit"; exit 126; }}')
-    lines.append("set -- " + " ".join(map(_quoted, argv)))
+    lines = [f"export {name}={quoted(value)}" for name, value in env.items() if exportable(name)]
+    lines.append(f"ground__ctl={quoted(control)}")
+    lines.append(f'cd {quoted(tree)} || {{ echo "exit 126" >"$ground__ctl/exit"; exit 126; }}')
+    lines.append("set -- " + " ".join(map(quoted, argv)))
     text = "\n".join(lines) + "\n" + _RUN
     if "\0" in text:
         raise ValueError("embedded null byte")
@@ -51,12 +48,3 @@ def begin(control: str, tree: str, argv: Sequence[str], env: Mapping[str, str]) 
 def give_up(status: int) -> bytes:
     """The script of a container whose work will not begin."""
     return f"exit {status}\n".encode()
-
-
-def exportable(name: str) -> bool:
-    """Whether any shell can set the variable."""
-    return _NAME.fullmatch(name) is not None and name not in _SHELLS_OWN
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("'", "'\\''") + "'"

@@ -16,7 +16,7 @@ from groundplane.agent.loop import Loop
 from groundplane.agent.places import Places
 from groundplane.agent.pod_log import Log, tell
 from groundplane.model.reasons import Reason
-from groundplane.spi import files, wire
+from groundplane.spi import files, shell_exports, wire
 
 _LOOK_EVERY, _FIRST_LOOK = 0.1, 0.02
 _NEVER_BEGAN = 0.2  # seconds after which a shell that was told to begin has not seen it
@@ -68,7 +68,7 @@ class Work:
         env["GROUND_ATTEMPT"] = attempt.name
         env["TMPDIR"] = places.temporary(attempt.name)
         script = pod_script.begin(self._control, places.tree(attempt.name), launch.command.argv, env)
-        left_out = sorted(name for name in env if not pod_script.exportable(name))
+        left_out = sorted(name for name in env if not shell_exports.exportable(name))
         if left_out:
             text = f"not set, for no shell passes variables of such a name on: {', '.join(map(repr, left_out))}"
             self._log.add(outcome.note(attempt, (text,)))

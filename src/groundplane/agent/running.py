@@ -23,7 +23,7 @@ from groundplane.agent.segments import Segments
 from groundplane.agent.spawn import NotStarted, find, spawn
 from groundplane.agent.warm import Warm
 from groundplane.model.reasons import Reason
-from groundplane.spi import confining, conversions, readers
+from groundplane.spi import confining, conversions, readers, shell_exports
 
 
 class Runner:
@@ -140,6 +140,11 @@ class Runner:
         handed: int | None = None
         if attempt.launch.confined:
             temporary, support = self._places.temporary(attempt.name), self._places.support(attempt.name)
+            # What no shell can be told to have is put on by `env`, but for secrets: they are in no argument.
+            odd = shell_exports.SHELLS_OWN.intersection(env).difference(attempt.launch.confidential)
+            if odd:
+                argv = ["env", *(f"{name}={env[name]}" for name in sorted(odd)), path, *argv[1:]]
+                path = "/usr/bin/env"
             path, argv = confining.wrapped(
                 path,
                 argv,
@@ -150,7 +155,7 @@ class Runner:
                 gpus=bool(attempt.gpus),
                 cores=attempt.cores,
             )
-            handed = _handed(env)
+            handed = _handed({name: value for name, value in env.items() if name not in odd})
             env = {"PATH": os.defpath, "GROUND_ATTEMPT": attempt.name}
         try:
             for _ in range(2):
@@ -339,7 +344,7 @@ def _handed(env: Mapping[str, str]) -> int:
     """A descriptor with the variables of confined work, which no process has before it is confined. Raises
     NotStarted."""
     try:
-        content = confining.exports(env)
+        content = shell_exports.exports(env)
     except ValueError as error:
         raise NotStarted(126, Reason("start_failed", str(error))) from error
     fd = os.memfd_create("variables")

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from groundplane.spi import layout
@@ -19,7 +19,7 @@ from groundplane.spi import layout
 USER = 65534
 """User and group id of confined work where the agent is root; elsewhere it keeps the agent's, in a user namespace."""
 VARIABLES = 3
-"""The descriptor where confined work is handed its variables, as `exports` writes them."""
+"""The descriptor where confined work is handed its variables, as `shell_exports` writes them."""
 _BEGINS = f'. /proc/self/fd/{VARIABLES}; exec {VARIABLES}<&-; exec "$@"'
 _PATIENCE = 3.0
 _SEEN = (*layout.PROGRAMS, "/lib", "/lib32", "/lib64", "/libx32", "/sys")
@@ -94,17 +94,6 @@ def wrapped(
         words = ["taskset", "--cpu-list", ",".join(map(str, cores)), *words]
         program = shutil.which("taskset") or "taskset"
     return program, words
-
-
-def exports(variables: Mapping[str, str]) -> bytes:
-    """What a shell reads to have these variables, and none besides. Raises ValueError for a name that it cannot have,
-    and a NUL."""
-    import shlex
-
-    for name, value in variables.items():
-        if not name.isascii() or not name.isidentifier() or "\0" in value:
-            raise ValueError(f"the work can be given no variable {name!r}")
-    return b"".join(os.fsencode(f"export {name}={shlex.quote(value)}\n") for name, value in variables.items())
 
 
 def reader(argv: Sequence[str], given: Sequence[str], made: str, home: str, *, network: bool) -> list[str]:
