@@ -227,13 +227,18 @@ def told(browser: Chromium) -> list[str]:
     return [text for text in browser.console if "401" not in text]
 
 
-def test_work_with_scopes_acts_for_whoever_started_it(ground: Ground) -> None:
-    require("bubblewrap")
-    url = up(ground)
+def a_member(ground: Ground) -> None:
+    """alice, of the team whose project is `trial`."""
     ground("users", "create", "alice")
     ground("teams", "create", "cardio")
     ground("teams", "add", "cardio", "alice", "--role", "member")
     ground("projects", "create", "trial", "--team", "cardio")
+
+
+def test_work_with_scopes_acts_for_whoever_started_it(ground: Ground) -> None:
+    require("bubblewrap")
+    url = up(ground)
+    a_member(ground)
     token = ground.json("tokens", "create", "--user", "alice")["token"]
     ask = (
         "import json, os, urllib.request as u; "
@@ -292,10 +297,7 @@ def test_a_token_that_may_launch_does_what_ground_run_does(ground: Ground) -> No
 def test_work_with_the_scope_to_launch_sends_a_folder_and_follows_what_it_started(ground: Ground) -> None:
     require("bubblewrap")
     url = up(ground)
-    ground("users", "create", "alice")
-    ground("teams", "create", "cardio")
-    ground("teams", "add", "cardio", "alice", "--role", "member")
-    ground("projects", "create", "trial", "--team", "cardio")
+    a_member(ground)
     token = ground.json("tokens", "create", "--user", "alice", "--scope", "run.*")["token"]
     (ground.work / "next.py").write_text(
         "import io, json, os, tarfile, time, urllib.request as u, uuid\n"

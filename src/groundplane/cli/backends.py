@@ -51,7 +51,8 @@ def list_(names: tuple[str, ...], as_json: bool) -> int:
         (b.name, b.driver, "ok" if b.ok else "error", f"{b.cpus:g}", format_size(b.memory), str(b.gpus), b.message)
         for b in found
     ]
-    output.table(("NAME", "DRIVER", "HEALTH", "CPUS", "MEMORY", "GPUS", "SAYS"), rows, states=2)
+    if rows or not failed:
+        output.table(("NAME", "DRIVER", "HEALTH", "CPUS", "MEMORY", "GPUS", "SAYS"), rows, states=2)
     return _told(failed)
 
 
